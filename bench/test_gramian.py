@@ -1,0 +1,180 @@
+"""Gramian and combination of float32 task gradients, block by block, beside other ways to do both.
+
+The floor is 4 n (2m + 1) bytes (J read twice, d written once) at the bandwidth of torch.sum over
+400 MB, measured before and after each benchmark with the same number of threads. `extra_info`: the
+floor, time over floor, the worst |error of C_ij| / √(C_ii C_jj) and the worst error of d against
+float64.
+"""
+
+import importlib
+import time
+from importlib import metadata
+
+import numpy as np
+import pytest
+import torch
+
+from pyfront import _core
+
+CASES = {
+    "1e6x2": (1_000_000, 2, 100),
+    "1e6x8": (1_000_000, 8, 50),
+    "1e7x2": (10_000_000, 2, 15),
+    "1e7x8": (10_000_000, 8, 9),
+    "1e7x20": (10_000_000, 20, 5),
+    "1e7x40": (10_000_000, 40, 3),
+}
+BLOCKS = 50
+
+
+def block_lengths(n):
+    """Lengths as networks have them: half of the blocks small (biases), the rest of any size."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(1, 513, BLOCKS // 2)
+    cuts = np.sort(rng.integers(0, n - small.sum(), BLOCKS - BLOCKS // 2 - 1))
+    large = np.diff([0, *cuts, n - small.sum()])
+    return rng.permutation(np.concatenate([small, large])).tolist()
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    n, m, rounds = CASES[request.param]
+    generator = torch.Generator().manual_seed(0)
+    jacobians = [torch.randn(m, length, generator=generator) for length in block_lengths(n)]
+    weights = torch.full((m,), 1.0 / m, dtype=torch.float64)
+    c = sum(block.double() @ block.double().T for block in jacobians)
+    d = torch.cat([weights.float().double() @ block.double() for block in jacobians])
+    return jacobians, weights, c.numpy(), d, rounds
+
+
+def ours(jacobians, weights, threads):
+    rows = [list(row) for row in zip(*jacobians, strict=True)]
+    out = [torch.empty_like(block) for block in rows[0]]
+    w = weights.float().double().numpy()
+
+    def call():
+        table = _core.GradientTable(rows, torch.Tensor)
+        c = _core.gramian(table, threads)
+        _core.combine(table, w, _core.GradientTable([out], torch.Tensor), threads)
+        return c, out
+
+    return call
+
+
+def torch_concatenated(jacobians, weights, threads):
+    """One matrix, one product with itself, one product with the weights."""
+    rows = [list(row) for row in zip(*jacobians, strict=True)]
+    w = weights.float()
+
+    def call():
+        j = torch.stack([torch.cat(row) for row in rows])
+        return (j @ j.T).numpy(), (w @ j).split([block.shape[1] for block in jacobians])
+
+    return call
+
+
+def torch_concatenation_not_counted(jacobians, weights, threads):
+    j = torch.cat(jacobians, dim=1)
+    w = weights.float()
+    return lambda: ((j @ j.T).numpy(), [w @ j])
+
+
+def torch_by_block(jacobians, weights, threads):
+    """A product a block: no concatenation, but the rows must be stacked already."""
+    w = weights.float()
+
+    def call():
+        c = sum(block @ block.T for block in jacobians)
+        return c.numpy(), [w @ block for block in jacobians]
+
+    return call
+
+
+def torchjd(jacobians, weights, threads, optimize=True):
+    """TorchJD's way from .jac to .grad with weights that cost nothing."""
+    autojac = importlib.import_module("torchjd.autojac")
+    aggregation = importlib.import_module("torchjd.aggregation")
+    parameters = [torch.nn.Parameter(torch.zeros(block.shape[1])) for block in jacobians]
+    for parameter, block in zip(parameters, jacobians, strict=True):
+        parameter.jac = block
+
+    class Fixed(aggregation.Weighting):
+        def forward(self, gramian):
+            self.gramian = gramian
+            return weights.float()
+
+    weighting = Fixed()
+    aggregator = aggregation.GramianWeightedAggregator(weighting)
+
+    def call():
+        for parameter in parameters:
+            parameter.grad = None
+        autojac.jac_to_grad(
+            parameters, aggregator, retain_jac=True, optimize_gramian_computation=optimize
+        )
+        return weighting.gramian.numpy(), [parameter.grad for parameter in parameters]
+
+    return call
+
+
+def torchjd_default(jacobians, weights, threads):
+    return torchjd(jacobians, weights, threads, optimize=False)
+
+
+def read_bandwidth():
+    """Bytes a second of torch.sum over 400 MB, the best of five."""
+    data = torch.ones(100_000_000)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        data.sum()
+        best = min(best, time.perf_counter() - start)
+    return 4 * data.numel() / best
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "way",
+    [
+        ours,
+        torch_concatenated,
+        torch_concatenation_not_counted,
+        torch_by_block,
+        torchjd,
+        torchjd_default,
+    ],
+)
+def test_gramian_and_combine(benchmark, case, way, threads):
+    if way in (torchjd, torchjd_default):
+        pytest.importorskip("torchjd")
+    jacobians, weights, exact, direction, rounds = case
+    m, n = len(weights), len(direction)
+    benchmark.group = f"n={n:.0e} m={m} threads={threads}"
+    previous = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        before = read_bandwidth()
+        c, d = benchmark.pedantic(way(jacobians, weights, threads), rounds=rounds, warmup_rounds=1)
+        bandwidth = max(before, read_bandwidth())
+    finally:
+        torch.set_num_threads(previous)
+    floor = 4 * n * (2 * m + 1) / bandwidth
+    norms = np.sqrt(np.diag(exact))
+    benchmark.extra_info.update(
+        threads=threads,
+        simd=_core.simd_levels()[0],
+        versions={name: version(name) for name in ("pyfront", "torch", "torchjd")},
+        bandwidth_gb_s=bandwidth / 1e9,
+        floor_ms=1e3 * floor,
+        median_over_floor=benchmark.stats.stats.median / floor,
+        min_over_floor=benchmark.stats.stats.min / floor,
+        gramian_error=float(np.max(np.abs(c - exact) / np.outer(norms, norms))),
+        direction_error=float((torch.cat(list(d)).double() - direction).abs().max()),
+    )
+
+
+def version(distribution):
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"

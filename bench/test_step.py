@@ -1,0 +1,213 @@
+"""A whole training step: forward, m backwards, decision, direction, update.
+
+The floor is what every exact method pays: forward, m backward passes and Adam, with no decision.
+Contenders of a model run interleaved, round by round, so that drift of the machine hits all alike;
+`ratio_to_floor` in `extra_info` is the median over rounds of a contender's time over the floor's in
+the same round. TorchJD runs in its two settings (gradients from its autojac with and without its
+own Gramian shortcut); the published EPO loop is rewritten from its paper: a fresh forward and
+backward for every task into one flat matrix, a cvxpy problem built at every step, a forward and a
+weighted backward.
+"""
+
+import statistics
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pyfront
+
+COMPETITORS = ("torchjd", "cvxpy")
+ROUNDS = 25
+
+
+class LeNet(nn.Module):
+    """The two-task network of the papers' image experiments."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Conv2d(1, 10, 9), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Flatten(), nn.Linear(180, 50), nn.ReLU(),
+        )  # fmt: skip
+        self.heads = nn.ModuleList([nn.Linear(50, 10) for _ in range(2)])
+
+    def losses(self, batch):
+        x, targets = batch
+        z = self.trunk(x)
+        return [
+            nn.functional.cross_entropy(head(z), y)
+            for head, y in zip(self.heads, targets, strict=True)
+        ]
+
+
+class Mlp(nn.Module):
+    """A trunk 64-256-256 with a regression head a task."""
+
+    def __init__(self, tasks):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU())
+        self.heads = nn.ModuleList([nn.Linear(256, 1) for _ in range(tasks)])
+
+    def losses(self, batch):
+        x, targets = batch
+        z = self.trunk(x)
+        return [
+            (head(z).squeeze(1) - y).square().mean()
+            for head, y in zip(self.heads, targets, strict=True)
+        ]
+
+
+def make_problem(name):
+    torch.manual_seed(0)
+    if name == "lenet":
+        batch = (torch.randn(256, 1, 28, 28), torch.randint(10, (2, 256)))
+        return LeNet(), batch, 2
+    tasks = int(name.removeprefix("mlp"))
+    return Mlp(tasks), (torch.randn(128, 64), torch.randn(tasks, 128)), tasks
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+
+def floor(model, batch, tasks):
+    base, params = adam(model), list(model.parameters())
+
+    def step():
+        losses = model.losses(batch)
+        for task, loss in enumerate(losses):
+            row = torch.autograd.grad(
+                loss, params, retain_graph=task + 1 < tasks, allow_unused=True
+            )
+        for p, g in zip(params, row, strict=True):
+            p.grad = torch.zeros_like(p) if g is None else g
+        base.step()
+
+    return step
+
+
+def ours(method):
+    def make(model, batch, tasks):
+        opt = method(adam(model), tasks)
+        return lambda: opt.step(model.losses(batch))
+
+    return make
+
+
+def torchjd(aggregator, shortcut):
+    def make(model, batch, tasks):
+        autojac = pytest.importorskip("torchjd.autojac", reason="torchjd is not installed")
+        aggregation = pytest.importorskip("torchjd.aggregation", reason="torchjd is not installed")
+        base, rule = adam(model), getattr(aggregation, aggregator)()
+
+        def step():
+            autojac.backward(model.losses(batch))
+            autojac.jac_to_grad(model.parameters(), rule, optimize_gramian_computation=shortcut)
+            base.step()
+
+        return step
+
+    return make
+
+
+def published_epo_loop(model, batch, tasks):
+    """EPO Search as its authors train: everything anew at every step."""
+    cp = pytest.importorskip("cvxpy", reason="cvxpy is not installed")
+    base, r = adam(model), np.full(tasks, 1.0 / tasks)
+    params = list(model.parameters())
+
+    def weights(losses, gramian):
+        share = r * losses / (r @ losses)
+        mu = share @ np.log(tasks * share)
+        adjust = gramian @ (r * (np.log(tasks * share) - mu))
+        rows = np.where(adjust > 0, -np.inf, 0.0)
+        rows[np.argmax(r * losses)] = 0.0
+        keep = np.isfinite(rows)
+        beta = cp.Variable(tasks, nonneg=True)
+        problem = cp.Problem(
+            cp.Maximize(adjust @ beta), [cp.sum(beta) == 1, gramian[keep] @ beta >= 0]
+        )
+        problem.solve(solver="CLARABEL")
+        return beta.value
+
+    def step():
+        flat, values = [], []
+        for task in range(tasks):
+            base.zero_grad()
+            loss = model.losses(batch)[task]
+            loss.backward()
+            flat.append(
+                torch.cat(
+                    [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params]
+                )
+            )
+            values.append(loss.item())
+        jacobian = torch.stack(flat)
+        w = weights(np.array(values), (jacobian @ jacobian.T).double().numpy())
+        base.zero_grad()
+        sum(wj * loss for wj, loss in zip(w.tolist(), model.losses(batch), strict=True)).backward()
+        base.step()
+
+    return step
+
+
+CONTENDERS = {
+    "floor": floor,
+    "pyfront-EPO": ours(lambda base, m: pyfront.EPO(base, [1.0] * m)),
+    "pyfront-MGDA": ours(lambda base, m: pyfront.MGDA(base)),
+    "torchjd-UPGrad": torchjd("UPGrad", False),
+    "torchjd-UPGrad-gramian": torchjd("UPGrad", True),
+    "torchjd-MGDA-gramian": torchjd("MGDA", True),
+    "published-EPO-loop": published_epo_loop,
+}
+
+
+@pytest.fixture(scope="module")
+def interleaved():
+    """Times of all contenders on a model, [rounds] each, measured once a model."""
+    results = {}
+
+    def measure(problem):
+        if problem not in results:
+            torch.set_num_threads(1)
+            steps = {}
+            for name, make in CONTENDERS.items():
+                try:
+                    steps[name] = make(*make_problem(problem))
+                except pytest.skip.Exception as reason:
+                    results.setdefault("skipped", {})[name] = str(reason)
+            times = {name: [] for name in steps}
+            for round_ in range(ROUNDS + 2):
+                for name, step in steps.items():
+                    start = time.perf_counter()
+                    step()
+                    if round_ >= 2:  # the first two warm up
+                        times[name].append(time.perf_counter() - start)
+            results[problem] = times
+        return results[problem]
+
+    return measure
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("problem", ["lenet", "mlp8", "mlp20"])
+def test_step(benchmark, interleaved, problem, contender):
+    benchmark.group = f"step {problem}"
+    times = interleaved(problem)
+    if contender not in times:
+        pytest.skip(f"{contender}: its package is not installed")
+    ratios = [a / b for a, b in zip(times[contender], times["floor"], strict=True)]
+    benchmark.extra_info["ratio_to_floor"] = round(statistics.median(ratios), 3)
+    benchmark.extra_info["interleaved_median_ms"] = round(
+        1e3 * statistics.median(times[contender]), 3
+    )
+    step = CONTENDERS[contender](*make_problem(problem))
+    benchmark.pedantic(step, rounds=5, warmup_rounds=2)
+    print(
+        f"{problem:6} {contender:24} median {1e3 * statistics.median(times[contender]):8.2f} ms"
+        f"  over floor {statistics.median(ratios):.3f}"
+    )

@@ -1,0 +1,233 @@
+#include "gramian.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <string_view>
+#include <vector>
+
+#include "gramian_kernels.hpp"
+#include "parallel.hpp"
+
+namespace pyfront {
+namespace {
+
+constexpr std::int64_t min_chunk_bytes = 1 << 18;  // of J, were it float32
+constexpr std::int64_t chunks_a_worker = 2;        // fewer are not worth starting a thread
+constexpr std::int64_t max_chunks = 128;           // bounds the memory of the partial Gramians
+constexpr std::int64_t streaming_bytes = 1 << 23;  // a larger d would only push J out of the caches
+
+// What this processor can run, the fastest first.
+std::vector<const GramianKernels*> usable_kernels() {
+  std::vector<const GramianKernels*> usable;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("x86-64-v4")) usable.push_back(&gramian_kernels_avx512);
+  if (__builtin_cpu_supports("x86-64-v3")) usable.push_back(&gramian_kernels_avx2);
+#endif
+  usable.push_back(&gramian_kernels_baseline);
+  return usable;
+}
+
+// Stands for any panel of a null block: zero bytes are zeros in every dtype.
+alignas(64) constexpr double zeros[panel_width] = {};
+
+// Numbers of unknown value at a cache line.
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t count)
+      : data_(static_cast<double*>(::operator new[](
+            static_cast<std::size_t>(count) * sizeof(double), std::align_val_t{64}))) {}
+  double* data() const { return data_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(double* data) const { ::operator delete[](data, std::align_val_t{64}); }
+  };
+  std::unique_ptr<double[], Delete> data_;
+};
+
+// The parameters of all blocks in a row, [0, n), cut into chunks of equal length: what one thread
+// takes at a time. The cut depends on the lengths alone.
+struct Chunks {
+  std::vector<std::int64_t> offsets;  // [blocks + 1], first parameter of each block
+  std::int64_t width = panel_width;
+  std::int64_t count = 0;
+
+  Chunks(const GradientTable& table, std::int64_t rows) : offsets(1, 0) {
+    offsets.reserve(static_cast<std::size_t>(table.blocks + 1));
+    for (const auto length : table.lengths) offsets.push_back(offsets.back() + length);
+    const auto round_up = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
+    const auto smallest = min_chunk_bytes / (rows * std::int64_t{sizeof(float)});
+    width = std::max(smallest, round_up(total(), max_chunks));
+    width = round_up(width, panel_width) * panel_width;
+    count = round_up(total(), width);
+  }
+
+  std::int64_t offset(std::int64_t block) const { return offsets[static_cast<std::size_t>(block)]; }
+  std::int64_t total() const { return offsets.back(); }
+  std::int64_t begin(std::int64_t chunk) const { return chunk * width; }
+  std::int64_t end(std::int64_t chunk) const { return std::min(total(), (chunk + 1) * width); }
+  std::int64_t block_of(std::int64_t parameter) const {
+    const auto next = std::upper_bound(offsets.begin(), offsets.end(), parameter);
+    return next - offsets.begin() - 1;
+  }
+  int workers(int threads) const {
+    const auto useful = std::max<std::int64_t>(count / chunks_a_worker, 1);
+    return static_cast<int>(std::clamp<std::int64_t>(threads, 1, useful));
+  }
+};
+
+const void* element(const GradientTable& table, std::int64_t task, std::int64_t block,
+                    std::int64_t index) {
+  const auto* start = static_cast<const std::byte*>(table.at(task, block));
+  return start == nullptr ? static_cast<const void*>(zeros)
+                          : start + index * size_of(table.dtype(block));
+}
+
+// What one thread needs to add up a chunk of C.
+class GramianWorker {
+ public:
+  GramianWorker(const GramianKernels& kernels, const GradientTable& table, const Chunks& chunks)
+      : kernels_(kernels),
+        table_(table),
+        chunks_(chunks),
+        rows_(static_cast<std::size_t>(table.tasks)),
+        panel_(table.tasks * panel_stride),
+        sums_(pair_index(table.tasks, 0) * sum_lanes) {}
+
+  // Writes the chunk's share of the lower triangle of C.
+  void run(std::int64_t chunk, double* share) {
+    const auto pairs = pair_index(table_.tasks, 0);
+    std::fill_n(sums_.data(), pairs * sum_lanes, 0.0);
+    const auto end = chunks_.end(chunk);
+    auto block = chunks_.block_of(chunks_.begin(chunk));
+    for (auto k = chunks_.begin(chunk); k < end;) {
+      while (chunks_.offset(block + 1) <= k) ++block;
+      const auto width = std::min(panel_width, end - k);
+      if (chunks_.offset(block + 1) - k >= width && width % sum_lanes == 0) {
+        add_direct(block, k, width);
+      } else {
+        add_gathered(block, k, width);
+      }
+      k += width;
+    }
+    for (std::int64_t pair = 0; pair < pairs; ++pair) share[pair] = add_lanes(pair);
+  }
+
+ private:
+  // A panel inside one block is read where it lies.
+  void add_direct(std::int64_t block, std::int64_t k, std::int64_t width) {
+    for (std::int64_t task = 0; task < table_.tasks; ++task) {
+      rows_[static_cast<std::size_t>(task)] =
+          element(table_, task, block, k - chunks_.offset(block));
+    }
+    kernels_.add_products(rows_.data(), table_.dtype(block), table_.tasks, width, panel_.data(),
+                          sums_.data());
+  }
+
+  // A panel across several blocks, or of odd width, is widened piece by piece, zeros behind it.
+  void add_gathered(std::int64_t block, std::int64_t k, std::int64_t width) {
+    for (std::int64_t done = 0; done < width; ++block) {
+      const auto piece = std::min(chunks_.offset(block + 1) - (k + done), width - done);
+      for (std::int64_t task = 0; task < table_.tasks; ++task) {
+        kernels_.widen(element(table_, task, block, k + done - chunks_.offset(block)),
+                       table_.dtype(block), piece, panel_.data() + task * panel_stride + done);
+      }
+      done += piece;
+    }
+    const auto padded = (width + sum_lanes - 1) / sum_lanes * sum_lanes;
+    for (std::int64_t task = 0; task < table_.tasks; ++task) {
+      double* row = panel_.data() + task * panel_stride;
+      std::fill(row + width, row + padded, 0.0);
+      rows_[static_cast<std::size_t>(task)] = row;
+    }
+    kernels_.add_products(rows_.data(), DType::float64, table_.tasks, padded, panel_.data(),
+                          sums_.data());
+  }
+
+  double add_lanes(std::int64_t pair) const {
+    const double* s = sums_.data() + pair * sum_lanes;
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+  }
+
+  const GramianKernels& kernels_;
+  const GradientTable& table_;
+  const Chunks& chunks_;
+  std::vector<const void*> rows_;
+  Scratch panel_;
+  Scratch sums_;
+};
+
+// The chunk's part of d, in strips that end at cache lines.
+void combine_chunk(const GramianKernels& kernels, const GradientTable& jacobian,
+                   std::span<const double> weights, const GradientTable& direction,
+                   const Chunks& chunks, std::int64_t chunk, std::span<const void*> rows) {
+  const auto end = chunks.end(chunk);
+  auto block = chunks.block_of(chunks.begin(chunk));
+  for (auto k = chunks.begin(chunk); k < end;) {
+    while (chunks.offset(block + 1) <= k) ++block;
+    const auto index = k - chunks.offset(block);
+    const auto size = size_of(direction.dtype(block));
+    auto* out = static_cast<std::byte*>(direction.at(0, block)) + index * size;
+    const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(out) % 64);
+    const auto stop = std::min(end, chunks.offset(block + 1));
+    const auto width = std::min(panel_width - misaligned / size, stop - k);
+    for (std::size_t task = 0; task < rows.size(); ++task) {
+      rows[task] = element(jacobian, static_cast<std::int64_t>(task), block, index);
+    }
+    const bool streaming = misaligned == 0 && chunks.total() * size >= streaming_bytes;
+    kernels.weighted_sum(rows.data(), direction.dtype(block), weights.data(), jacobian.tasks, width,
+                         out, streaming);
+    k += width;
+  }
+}
+
+}  // namespace
+
+std::vector<std::string_view> simd_levels() {
+  std::vector<std::string_view> names;
+  for (const auto* kernels : usable_kernels()) names.emplace_back(kernels->name);
+  return names;
+}
+
+void gramian(const GradientTable& jacobian, std::span<double> c, int threads, std::size_t simd) {
+  const auto& kernels = *usable_kernels().at(simd);
+  const auto m = jacobian.tasks;
+  const auto pairs = pair_index(m, 0);
+  const Chunks chunks(jacobian, m);
+  const Scratch shares(chunks.count * pairs);
+  std::vector<GramianWorker> workers;
+  const int wide = chunks.workers(threads);
+  workers.reserve(static_cast<std::size_t>(wide));
+  for (int worker = 0; worker < wide; ++worker) workers.emplace_back(kernels, jacobian, chunks);
+  parallel_for(chunks.count, wide, [&](int worker, std::int64_t chunk) {
+    workers[static_cast<std::size_t>(worker)].run(chunk, shares.data() + chunk * pairs);
+  });
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      double sum = 0.0;
+      for (std::int64_t chunk = 0; chunk < chunks.count; ++chunk) {
+        sum += shares.data()[chunk * pairs + pair_index(i, j)];
+      }
+      c[static_cast<std::size_t>(i * m + j)] = sum;
+      c[static_cast<std::size_t>(j * m + i)] = sum;
+    }
+  }
+}
+
+void combine(const GradientTable& jacobian, std::span<const double> weights,
+             const GradientTable& direction, int threads, std::size_t simd) {
+  const auto& kernels = *usable_kernels().at(simd);
+  const Chunks chunks(direction, jacobian.tasks);
+  const int wide = chunks.workers(threads);
+  const auto m = static_cast<std::size_t>(jacobian.tasks);
+  std::vector<const void*> rows(m * static_cast<std::size_t>(wide));
+  parallel_for(chunks.count, wide, [&](int worker, std::int64_t chunk) {
+    const std::span own(rows.data() + m * static_cast<std::size_t>(worker), m);
+    combine_chunk(kernels, jacobian, weights, direction, chunks, chunk, own);
+  });
+}
+
+}  // namespace pyfront

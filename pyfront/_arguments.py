@@ -1,0 +1,71 @@
+"""Arguments of size m: lists, arrays and tensors become float64 arrays; errors name the entry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["FloatArray", "VectorLike", "choice", "matrix", "require", "vector"]
+
+FloatArray: TypeAlias = NDArray[np.float64]
+VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating] | torch.Tensor"
+
+
+def _array(name: str, value: object) -> FloatArray:
+    if isinstance(value, torch.Tensor):
+        if value.is_complex():
+            raise TypeError(f"{name}: expected real numbers, got a tensor of {value.dtype}")
+        value = value.detach().to("cpu", torch.float64).numpy()
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name}: expected real numbers, got {array.dtype} ({value!r})")
+        return np.ascontiguousarray(array, dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected real numbers in a regular shape: {error}") from None
+
+
+def vector(name: str, value: object, length: int | None = None) -> FloatArray:
+    """``value`` as a float64 array [length]; any length of at least 1 where none is given."""
+    array = _array(name, value)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name}: expected a list of numbers, got shape {list(array.shape)}")
+    if length is not None and array.size != length:
+        raise ValueError(f"{name}: expected {length} values, one a task, got {array.size}")
+    return array
+
+
+def matrix(name: str, value: object) -> FloatArray:
+    """``value`` as a square float64 array of at least 1 x 1."""
+    array = _array(name, value)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
+        raise ValueError(f"{name}: expected a square matrix, got shape {list(array.shape)}")
+    return array
+
+
+def require(
+    name: str,
+    values: FloatArray,
+    *,
+    lowest: float = -math.inf,
+    above: float = -math.inf,
+    hint: str = "",
+) -> None:
+    """Raises a ``ValueError`` at an entry that is not finite, ≥ ``lowest`` and > ``above``."""
+    for index, value in enumerate(values.tolist()):
+        if math.isfinite(value) and value >= lowest and value > above:
+            continue
+        bound = f" and > {above:g}" if above > -math.inf else ""
+        bound = f" and ≥ {lowest:g}" if lowest > -math.inf else bound
+        raise ValueError(f"{name}[{index}] = {value:g}: must be finite{bound}{hint}")
+
+
+def choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raises a ``ValueError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")

@@ -1,0 +1,60 @@
+"""Compiled core: no check of values, float64 in and out. Use :mod:`pyfront.functional`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Array = NDArray[np.float64]
+
+class HighsUnavailable(ImportError): ...
+
+class GradientTable:
+    """Non-owning view of m rows of T tensors, and of which of them cannot be read in place."""
+
+    def __init__(
+        self,
+        rows: Sequence[Sequence[object]],
+        tensor_type: type,
+        use_exchange_api: bool = True,
+    ) -> None: ...
+    @property
+    def tasks(self) -> int: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def irregular(self) -> list[tuple[int, int]]: ...
+    @property
+    def first_tasks(self) -> list[int]: ...
+
+class LinearProgram:
+    """One HiGHS handle; not to be shared between threads."""
+
+    def __init__(self, highs_path: str) -> None: ...
+    def maximize(self, cost: _Array, rows: _Array, lower: _Array) -> tuple[_Array, float, str]: ...
+
+class EpoSolver:
+    """EPO weights with one HiGHS handle; not to be shared between threads."""
+
+    def __init__(self, highs_path: str) -> None: ...
+    def solve(
+        self,
+        losses: _Array,
+        gramian: _Array,
+        preference: _Array,
+        epsilon: float,
+        restricted: bool,
+    ) -> tuple[_Array, str, str, float, float]: ...
+
+def simd_levels() -> list[str]: ...
+def gramian(table: GradientTable, threads: int, simd: int = 0) -> _Array: ...
+def combine(
+    table: GradientTable, weights: _Array, direction: GradientTable, threads: int, simd: int = 0
+) -> None: ...
+def min_norm(
+    gramian: _Array,
+    linear: _Array | None = None,
+    start: _Array | None = None,
+    max_iterations: int = 0,
+) -> tuple[_Array, float, str]: ...
+def non_uniformity(losses: _Array, preference: _Array) -> float: ...

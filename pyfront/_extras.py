@@ -1,0 +1,34 @@
+"""Optional dependencies: imported where they are used, and named with their extra when missing."""
+
+import importlib
+from types import ModuleType
+
+__all__ = ["require"]
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import `module`, or say which extra of pyfront installs it.
+
+    Args:
+        module: dotted name, e.g. `"matplotlib.figure"`.
+        extra: the extra of pyfront that brings it, e.g. `"plots"`.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        ImportError: the package is not installed; the message is the command that installs it.
+            A package that is there but broken raises its own error.
+
+    Example:
+        >>> require("json", "demo").dumps([1])
+        '[1]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name != package:
+            raise
+        message = f'{package} is not installed: pip install "pyfront[{extra}]"'
+        raise ImportError(message, name=package) from error

@@ -1,0 +1,111 @@
+"""An optimizer that is another optimizer to everybody who looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+__all__ = ["DelegatingOptimizer"]
+
+MEMORY = "pyfront"  # key of param_groups[0] under which our state travels with every checkpoint
+
+
+class DelegatingOptimizer(torch.optim.Optimizer):
+    """Delegates groups, state, hooks and checkpoints to a base optimizer, and owns none itself.
+
+    Args:
+        base: any optimizer but LBFGS.
+
+    Raises:
+        TypeError: ``base`` is no optimizer, is LBFGS, or delegates itself.
+    """
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        # torch's own __init__ is not called: it would make a second set of groups, state and hooks
+        if not isinstance(base, torch.optim.Optimizer):
+            raise TypeError(f"base: expected a torch.optim.Optimizer, got {type(base).__name__}")
+        if isinstance(base, DelegatingOptimizer):
+            raise TypeError(f"base: expected a plain optimizer, got {type(base).__name__}")
+        if isinstance(base, torch.optim.LBFGS):
+            raise TypeError("base: LBFGS calls its closure several times a step; use another base")
+        self.base = base
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """Our own state: tensors and numbers that are saved and restored with the base's."""
+        memory: dict[str, Any] = self.base.param_groups[0].setdefault(MEMORY, {})
+        return memory
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base optimizer's parameter groups."""
+        return self.base.param_groups
+
+    @param_groups.setter
+    def param_groups(self, value: list[dict[str, Any]]) -> None:
+        self.base.param_groups = value
+
+    @property
+    def state(self) -> Any:
+        """The base optimizer's state per parameter."""
+        return self.base.state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self.base.state = value
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The base optimizer's default options."""
+        return self.base.defaults
+
+    @defaults.setter
+    def defaults(self, value: dict[str, Any]) -> None:
+        self.base.defaults = value
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group to the base optimizer."""
+        self.base.add_param_group(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears ``.grad``; not needed between steps, since ``backward`` overwrites it."""
+        self.base.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base optimizer's state; our own travels inside its first group."""
+        return self.base.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the base and us; a checkpoint of the bare base leaves our state as it is."""
+        memory = self.memory
+        self.base.load_state_dict(state_dict)
+        self.base.param_groups[0].setdefault(MEMORY, memory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a scheduler sets `step` on the instance, bound to the original: a copy must not keep it
+        return {name: value for name, value in self.__dict__.items() if name != "step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _delegated(name: str) -> Callable[..., Any]:
+    def register(self: DelegatingOptimizer, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.base, name)(*args, **kwargs)
+
+    register.__name__ = name
+    register.__doc__ = f"``{name}`` of the base optimizer."
+    return register
+
+
+for _hook in (
+    "register_step_pre_hook",
+    "register_step_post_hook",
+    "register_state_dict_pre_hook",
+    "register_state_dict_post_hook",
+    "register_load_state_dict_pre_hook",
+    "register_load_state_dict_post_hook",
+):
+    setattr(DelegatingOptimizer, _hook, _delegated(_hook))

@@ -1,0 +1,282 @@
+"""`python -m pyfront demo`: EPO, linear scalarization and MGDA on pictures of two items."""
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import pyfront
+from pyfront._extras import require
+from pyfront.datasets import KINDS, TwoItems, choose_kind, multi_digits, multi_mnist
+from pyfront.front import Front, Solution
+from pyfront.plots import plot_front, save_figure
+
+__all__ = ["METHODS", "LeNet", "main"]
+
+_TRAIN, _TEST = 20_000, 5_000  # pictures
+_LEARNING_RATE = 1e-2
+_EPOCHS = {12: 20, 28: 5}  # by the width of the pictures: about two minutes on two cores
+# Large batches: EPO balances the losses of a batch, and their noise is what moves it off the ray.
+_BATCH = {12: 1000, 28: 500}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the demo: its name in the table, and how it wraps the base optimizer."""
+
+    name: str
+    takes_preference: bool
+    wrap: Callable[[torch.optim.Optimizer, list[float]], Any]
+
+
+#: What `--method` takes. All three get weights that sum to 1, so one learning rate suits them.
+METHODS = {
+    "epo": Method("EPO", True, lambda base, r: pyfront.EPO(base, r, weight_smoothing=0.9)),
+    "linear": Method("linear", True, lambda base, r: pyfront.LinearScalarization(base, r)),
+    "mgda": Method("MGDA", False, lambda base, _: pyfront.MGDA(base)),
+}
+
+
+class LeNet(nn.Module):
+    """LeNet with one head a task: no dropout and no batch statistics, so training and test agree.
+
+    Args:
+        size: height and width of the pictures, ≥ 4.
+
+    Example:
+        >>> [logits.shape for logits in LeNet(12)(torch.zeros(5, 1, 12, 12))]
+        [torch.Size([5, 10]), torch.Size([5, 10])]
+    """
+
+    def __init__(self, size: int) -> None:
+        """See the class."""
+        super().__init__()
+        self.trunk = nn.Sequential(  # max and ReLU commute; this order is a quarter faster
+            *(nn.Conv2d(1, 8, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(8, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(16 * (size // 4) ** 2, 50), nn.ReLU()),
+        )
+        self.heads = nn.ModuleList(nn.Linear(50, 10) for _ in range(2))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Logits of both tasks, each [N, 10], for images [N, 1, size, size]."""
+        features = self.trunk(images)
+        return [head(features) for head in self.heads]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of the demo: a method, and its preference if it takes one."""
+
+    method: Method
+    preference: list[float] | None
+
+    def __str__(self) -> str:
+        """For the progress bar and the table."""
+        r = self.preference
+        return self.method.name if r is None else f"{self.method.name} ({r[0]:.2f}, {r[1]:.2f})"
+
+
+def _task_losses(logits: Sequence[Tensor], labels: Tensor) -> list[Tensor]:
+    return [cross_entropy(z, labels[:, task]) for task, z in enumerate(logits)]
+
+
+def _train(run: Run, data: TwoItems, epochs: int, seed: int, advance: Callable[[], Any]) -> LeNet:
+    """Adam with cosine decay to 0; the same start and the same batches for every run."""
+    torch.manual_seed(seed)
+    size = data.train_images.shape[-1]
+    model = LeNet(size)
+    base = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
+    opt = run.method.wrap(base, run.preference or [])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(base, epochs * _TRAIN // _BATCH[size])
+    for _ in range(epochs):
+        for batch in torch.split(torch.randperm(_TRAIN), _BATCH[size]):
+            logits = model(data.train_images[batch])
+            opt.step(_task_losses(logits, data.train_labels[batch]))
+            schedule.step()
+            advance()
+    return model
+
+
+@torch.no_grad()
+def _evaluate(model: LeNet, images: Tensor, labels: Tensor) -> tuple[list[float], list[float]]:
+    """Losses and accuracies of both tasks on a whole set."""
+    logits = [
+        torch.cat(parts) for parts in zip(*map(model, torch.split(images, 1000)), strict=True)
+    ]
+    hits = [(z.argmax(1) == labels[:, task]).double().mean() for task, z in enumerate(logits)]
+    return [loss.item() for loss in _task_losses(logits, labels)], [hit.item() for hit in hits]
+
+
+def _solve(
+    run: Run, data: TwoItems, epochs: int, seed: int, advance: Callable[[], Any]
+) -> Solution:
+    """Train one model and measure it on the whole training and test sets."""
+    begin = time.perf_counter()
+    model = _train(run, data, epochs, seed, advance)
+    seconds = time.perf_counter() - begin
+    train, _ = _evaluate(model, data.train_images, data.train_labels)
+    test, accuracies = _evaluate(model, data.test_images, data.test_labels)
+    metrics = {"seconds": seconds, "accuracy_1": accuracies[0], "accuracy_2": accuracies[1]}
+    if (r := run.preference) is not None:
+        metrics |= {
+            "train_non_uniformity": pyfront.functional.non_uniformity(train, r),
+            "test_non_uniformity": pyfront.functional.non_uniformity(test, r),
+            "worst_relative_loss": max(r[0] * test[0], r[1] * test[1]),
+        }
+    return Solution(
+        method=run.method.name,
+        preference=run.preference,
+        train_losses=train,
+        test_losses=test,
+        metrics=metrics,
+    )
+
+
+def _plan(methods: Iterable[str], count: int) -> list[Run]:
+    """Every method at K preferences whose rays l ∝ 1/r are evenly spread; once if it takes none."""
+    inverse = 1.0 / pyfront.preferences.circle(count + 2)[1:-1]
+    preferences = (inverse / inverse.sum(dim=1, keepdim=True)).tolist()
+    runs = []
+    for method in (METHODS[name] for name in METHODS if name in methods):
+        runs += [Run(method, r) for r in preferences] if method.takes_preference else []
+        runs += [] if method.takes_preference else [Run(method, None)]
+    return runs
+
+
+def _solution_rows(front: Front) -> Iterator[str]:
+    """One line a solution, those of one preference together; `worst` is max_j r_j l_j (test)."""
+    yield f"{'':25} training loss      test loss    accuracy %  non-uniformity   worst"
+    yield (
+        f"{'preference r':14} {'method':8}"
+        + 2 * "   task 1 task 2"
+        + ("   task1 task2  training   test    r·l")
+    )
+    for s in sorted(front, key=lambda s: tuple(s.preference or (1.0,))):
+        r = "any" if s.preference is None else "({:.3f}, {:.3f})".format(*s.preference)
+        line, m = f"{r:14} {s.method:8}", s.metrics
+        for losses in (s.train_losses, s.test_losses or ()):
+            line += f"   {losses[0]:6.4f} {losses[1]:6.4f}"
+        line += f"   {100 * m['accuracy_1']:5.1f} {100 * m['accuracy_2']:5.1f}"
+        if s.preference is not None:
+            line += f"    {m['train_non_uniformity']:6.4f} {m['test_non_uniformity']:6.4f}"
+            line += f" {m['worst_relative_loss']:6.4f}"
+        yield line
+
+
+def _method_rows(front: Front) -> Iterator[str]:
+    """One line a method: hypervolume on the test set, and the seconds of training."""
+    reference = 1.1 * front.losses("test").max(axis=0)
+    corner = f"({reference[0]:.4f}, {reference[1]:.4f})"
+    yield f"{'method':8} solutions  hypervolume  seconds   (test losses, reference {corner})"
+    for method in dict.fromkeys(s.method for s in front):
+        part = Front(s for s in front if s.method == method)
+        seconds = sum(s.metrics["seconds"] for s in part)
+        volume = part.hypervolume(reference, "test")
+        yield f"{method:8} {len(part):9}  {volume:11.4f}  {seconds:7.1f}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= (value := int(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, {least} to {most}")
+
+    return parse
+
+
+def _methods(text: str) -> list[str]:
+    names = text.lower().split(",")
+    for name in names:
+        if name not in METHODS:
+            raise argparse.ArgumentTypeError(f"{name!r}: expected one of {', '.join(METHODS)}")
+    return names
+
+
+def _parser() -> tuple[_Parser, _Parser]:
+    parser = _Parser(prog="python -m pyfront", description=pyfront.__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo")
+    demo: _Parser = commands.add_parser("demo", help=__doc__, description=__doc__)
+    add = demo.add_argument
+    choices = ", ".join(METHODS)
+    add("--method", type=_methods, action="extend", metavar="NAME[,NAME]", help=f"of {choices}")
+    add("--preferences", type=_whole(1, 100), default=5, metavar="K", help="rays (default 5)")
+    add(
+        *("--epochs",),
+        type=_whole(1, 10_000),
+        metavar="N",
+        help=f"default {_EPOCHS[12]}, with --data {_EPOCHS[28]}; the same for every method",
+    )
+    add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N", help="default 0")
+    add("--out", type=Path, default=Path("pyfront-demo"), metavar="DIR", help="default %(default)s")
+    add(
+        *("--data",),
+        type=Path,
+        metavar="DIR",
+        help="idx files of MNIST or Fashion-MNIST, or folders mnist, fashion-mnist of them, "
+        "in place of the bundled digits",
+    )
+    add(
+        *("--dataset",),
+        choices=list(KINDS),
+        help="made from --data; by default multi-mnist if there is a folder mnist, otherwise "
+        "multi-fashion; a folder of idx files is MNIST unless its name says fashion",
+    )
+    return parser, demo
+
+
+def _load(args: argparse.Namespace) -> TwoItems:
+    if args.data is None:
+        return multi_digits(train=_TRAIN, test=_TEST, seed=args.seed)
+    kind = args.dataset or choose_kind(args.data)
+    return multi_mnist(args.data, kind=kind, train=_TRAIN, test=_TEST, seed=args.seed)
+
+
+def _demo(args: argparse.Namespace, data: TwoItems) -> None:
+    runs = _plan(args.method or METHODS, args.preferences)
+    size = data.train_images.shape[-1]
+    epochs = args.epochs or _EPOCHS[size]
+    steps = epochs * _TRAIN // _BATCH[size]
+    print(f"{data.name}: {len(runs)} runs of {steps} steps each, seed {args.seed}", flush=True)
+    front = Front()
+    tqdm = require("tqdm", "demo").tqdm
+    with tqdm(total=len(runs) * steps, unit="step", leave=False, dynamic_ncols=True) as bar:
+        for run in runs:
+            bar.set_description(str(run))
+            front.add(_solve(run, data, epochs, args.seed, bar.update))
+    print(*_solution_rows(front), "", *_method_rows(front), sep="\n")
+    front.save(args.out / "front.json")
+    save_figure(plot_front(front, title=f"{data.name}, {steps} steps"), args.out / "front.png")
+    print(f"\nfront.png and front.json are in {args.out.resolve()}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 for bad input, 130 for Ctrl-C."""
+    parser, demo = _parser()
+    args = parser.parse_args(argv)
+    if args.dataset and not args.data:
+        demo.error("--dataset needs --data")
+    try:
+        for module in ("matplotlib", "moocore", "tqdm"):  # before the training, not after it
+            require(module, "demo")
+        data = _load(args)
+        args.out.mkdir(parents=True, exist_ok=True)
+    except (ImportError, OSError, ValueError) as error:
+        demo.error(str(error))
+    _demo(args, data)
+    return 0

@@ -1,0 +1,312 @@
+"""Pure functions from gradients, Gramians and losses to weights and directions.
+
+Every function takes tensors, arrays or lists, keeps no state and draws no graph. What has size m is
+computed and returned in float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias, cast, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyfront import _core
+from pyfront._arguments import FloatArray, VectorLike, matrix, require, vector
+from pyfront.gradients import TaskGradients
+from pyfront.highs import highs_library_path
+from pyfront.preferences import as_preference
+from pyfront.report import Report
+
+__all__ = ["combine", "epo_weights", "gramian", "min_norm_weights", "non_uniformity"]
+
+Gradients: TypeAlias = "Sequence[Sequence[Tensor | None]] | Tensor | NDArray[np.floating]"
+MatrixLike: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating] | Tensor"
+Descent: TypeAlias = Literal["restricted", "relaxed"]
+
+
+def gramian(gradients: Gradients) -> Tensor:
+    """The inner products of the task gradients, C = J Jᵀ.
+
+    Products of float32 and narrower gradients are exact and summed in float64, in an order that
+    does not depend on the number of threads: two calls give the same bits.
+
+    Args:
+        gradients: m sequences of T tensors or None (zeros), one block a parameter, of any shapes;
+            or one [m, n] tensor or array. float32, float64, bfloat16 or float16, one dtype and one
+            shape a block across the tasks; blocks may differ. Sparse tensors are densified.
+
+    Returns:
+        [m, m] float64, symmetric.
+
+    Raises:
+        ValueError: no task, rows of unequal length, a block of unequal shapes.
+        TypeError: an entry that is no real floating-point tensor, or a block of unequal dtypes.
+
+    Example:
+        >>> gramian([[torch.ones(3), None], [torch.ones(3), torch.ones(2, 2)]]).tolist()
+        [[3.0, 3.0], [3.0, 7.0]]
+    """
+    return torch.from_numpy(TaskGradients(_rows(gradients)).gramian())
+
+
+@overload
+def combine(
+    gradients: Tensor | NDArray[np.floating], weights: VectorLike, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def combine(
+    gradients: Sequence[Sequence[Tensor | None]],
+    weights: VectorLike,
+    out: Sequence[Tensor | None] | None = None,
+) -> list[Tensor | None]: ...
+def combine(
+    gradients: Gradients,
+    weights: VectorLike,
+    out: Sequence[Tensor | None] | Tensor | None = None,
+) -> list[Tensor | None] | Tensor:
+    """The direction d = Jᵀ w = Σ_j w_j g_j, summed in float64 and rounded once.
+
+    Args:
+        gradients: as for :func:`gramian`.
+        weights: w, [m], finite.
+        out: where to write: T tensors (None leaves a block out), or [n] for an [m, n] input. Same
+            shapes and dtypes as the blocks, and no memory in common with them.
+
+    Returns:
+        T tensors shaped like the blocks, None where every task has None; or [n] for an [m, n]
+        input. ``out`` where it is given.
+
+    Raises:
+        ValueError, TypeError: as for :func:`gramian`; weights of another length or not finite; an
+            ``out`` that does not fit or shares memory with a gradient.
+
+    Example:
+        >>> combine(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), [0.5, 0.5]).tolist()
+        [0.5, 1.0]
+    """
+    flat = isinstance(gradients, (Tensor, np.ndarray))
+    task_gradients = TaskGradients(_rows(gradients))
+    w = vector("weights", weights, task_gradients.tasks)
+    require("weights", w)
+    likes = task_gradients.blocks()
+    if out is None:
+        targets: list[Tensor | None] = [g if g is None else torch.empty_like(g) for g in likes]
+        task_gradients.combine(w, targets)
+        return cast(Tensor, targets[0]) if flat else targets
+    targets = [out] if isinstance(out, Tensor) else list(out)
+    _check_out(task_gradients, likes, targets)
+    buffers = [_buffer(t, like) for t, like in zip(targets, likes, strict=True)]
+    task_gradients.combine(w, buffers)
+    with torch.no_grad():
+        for target, buffer, like in zip(targets, buffers, likes, strict=True):
+            if target is not None and like is None:
+                target.zero_()
+            elif target is not None and buffer is not None and buffer is not target:
+                target.copy_(buffer)
+            elif target is not None:
+                torch.autograd.graph.increment_version(target)
+    return out if isinstance(out, Tensor) else targets
+
+
+def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
+    """The weights of the nearest point to the origin in the convex hull of the gradients.
+
+    minimise wᵀ C w over the simplex {w ≥ 0, Σ w = 1}: the weights of MGDA. Exact: the gap
+    wᵀCw − min_j (Cw)_j is zero at the optimum alone and bounds the excess of wᵀCw / 2.
+
+    Args:
+        gramian: C, [m, m], symmetric positive semidefinite, finite, any scale.
+
+    Returns:
+        (weights, gap): w [m] float64 with w ≥ 0 exactly and |Σw − 1| < 1e-12, and the gap ≥ 0. All
+        zeros in C give uniform weights.
+
+    Raises:
+        ValueError: C is empty, not square, or holds NaN or infinity.
+
+    Example:
+        >>> weights, gap = min_norm_weights([[1.0, 0.0], [0.0, 3.0]])
+        >>> weights.tolist()
+        [0.75, 0.25]
+
+    Source: Sener and Koltun 2018; Lin et al. 2019, eq. (14); solved by Wolfe's nearest-point method
+    (Wolfe 1976) instead of plain Frank-Wolfe, so that it ends at machine precision.
+    """
+    solution = min_norm(matrix("gramian", gramian))
+    return torch.from_numpy(solution.weights), solution.gap
+
+
+def non_uniformity(losses: VectorLike, preference: VectorLike) -> float:
+    """How far r∘l is from uniform: μ = Σ_j l̂_j log(m l̂_j) with l̂ = r∘l / Σ r_j l_j.
+
+    Args:
+        losses: l, [m], finite and ≥ 0.
+        preference: r, [m], finite and > 0, any scale.
+
+    Returns:
+        μ in [0, log m]: zero exactly on the ray l ∝ 1/r, and where all losses are zero.
+
+    Raises:
+        ValueError: lengths that differ, a loss < 0, a preference ≤ 0, NaN or infinity.
+
+    Example:
+        >>> round(non_uniformity([1.0, 3.0], [0.75, 0.25]), 12)
+        0.0
+
+    Source: Mahapatra and Rajan 2020, eq. (9) to (11).
+    """
+    r = as_preference(preference, positive=True)
+    values = vector("losses", losses, r.size)
+    require("losses", values, lowest=0.0)
+    return _core.non_uniformity(values, r)
+
+
+def epo_weights(
+    losses: VectorLike,
+    gramian: MatrixLike,
+    preference: VectorLike,
+    *,
+    epsilon: float = 1e-4,
+    descent: Descent = "restricted",
+) -> Report:
+    """The weights of EPO Search at a point: one linear program over the simplex.
+
+    While μ > ε, *balance*: max βᵀ C a, with the tasks furthest above the ray not allowed to rise.
+    Else *descent*: max βᵀ C 1 subject to C β ≥ 0. a_j = r_j (log(m l̂_j) − μ) is the steepest way
+    to the ray in loss space.
+
+    Args:
+        losses: l, [m], finite and ≥ 0.
+        gramian: C, [m, m], symmetric positive semidefinite, finite, any scale.
+        preference: r, [m], finite and > 0; normalised to sum 1.
+        epsilon: ε ≥ 0, the non-uniformity below which all tasks descend.
+        descent: ``"restricted"`` adds βᵀ C a ≥ min(max_j (C a)_j, 0) to the descent program, which
+            damps the zig-zag around the ray; ``"relaxed"`` is the paper's (21).
+
+    Returns:
+        Report with weights β on the simplex, phase, status, non_uniformity. Status
+        ``"fallback_relaxed"``: the restricted program was infeasible; ``"fallback_min_norm"``: no
+        program had an answer; ``"stationary"``: all losses, or all gradients, are zero.
+
+    Raises:
+        ValueError: lengths that differ, a loss < 0, a preference ≤ 0, NaN or infinity; they are
+            named.
+        ImportError: HiGHS is missing or too old.
+
+    Example:
+        >>> epo_weights([3.0, 1.0], [[1.0, 0.0], [0.0, 1.0]], [0.5, 0.5]).weights.tolist()
+        [1.0, 0.0]
+
+    Source: Mahapatra and Rajan 2020, eq. (24); C is scaled before the program is solved.
+    """
+    c = matrix("gramian", gramian)
+    r = as_preference(preference, positive=True, length=c.shape[0])
+    values = vector("losses", losses, c.shape[0])
+    require("losses", values, lowest=0.0)
+    require_finite_gramian(c)
+    if descent not in ("restricted", "relaxed"):
+        raise ValueError(f"descent = {descent!r}: must be 'restricted' or 'relaxed'")
+    if not epsilon >= 0.0:
+        raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0")
+    weights, phase, status, mu, _ = _epo_solver().solve(
+        values, c, r, epsilon, descent == "restricted"
+    )
+    return Report(
+        weights=torch.from_numpy(weights),
+        losses=torch.from_numpy(values),
+        gramian=torch.from_numpy(c),
+        phase=phase,
+        status=status,
+        non_uniformity=mu,
+    )
+
+
+# -------------------------------------------------------------------------- used by the methods too
+
+
+class MinNorm(NamedTuple):
+    """Answer of the min-norm solver."""
+
+    weights: FloatArray
+    gap: float
+    status: str
+
+
+def min_norm(gramian: FloatArray) -> MinNorm:
+    """:func:`min_norm_weights` on arrays, with the solver's status."""
+    weights, gap, status = _core.min_norm(gramian)
+    if status == "nonfinite":
+        require_finite_gramian(gramian)
+    return MinNorm(weights, gap, status)
+
+
+def require_finite_gramian(gramian: FloatArray) -> None:
+    """Raises a ``ValueError`` that names the first entry that is NaN or infinite."""
+    if not np.isfinite(gramian).all():
+        i, j = np.argwhere(~np.isfinite(gramian))[0]
+        raise ValueError(f"gramian[{i}][{j}] = {gramian[i, j]}: must be finite")
+
+
+_solvers = threading.local()  # a HiGHS handle must not be shared between threads
+
+
+def _epo_solver() -> _core.EpoSolver:
+    solver: _core.EpoSolver | None = getattr(_solvers, "epo", None)
+    if solver is None:
+        solver = _solvers.epo = _core.EpoSolver(highs_library_path())
+    return solver
+
+
+def _rows(gradients: object) -> list[list[Tensor | None]]:
+    if isinstance(gradients, np.ndarray):
+        gradients = torch.from_numpy(gradients)
+    if isinstance(gradients, Tensor):
+        if gradients.dim() != 2:
+            raise ValueError(f"gradients: expected shape [m, n], got {list(gradients.shape)}")
+        return [[row] for row in gradients.detach().unbind()]
+    if not isinstance(gradients, (list, tuple)):
+        raise TypeError(
+            "gradients: expected m sequences of tensors or an [m, n] tensor, got "
+            f"{type(gradients).__name__}"
+        )
+    rows = []
+    for task, row in enumerate(gradients):
+        if not isinstance(row, (list, tuple)):
+            raise TypeError(
+                f"gradients[{task}]: expected a sequence of tensors or None, got "
+                f"{type(row).__name__}"
+            )
+        rows.append([torch.from_numpy(g) if isinstance(g, np.ndarray) else g for g in row])
+    return rows
+
+
+def _buffer(target: Tensor | None, like: Tensor | None) -> Tensor | None:
+    """Where the core writes: ``target`` itself if it is laid out as its block."""
+    if target is None or like is None or target.stride() == like.stride():
+        return target if like is not None else None
+    return torch.empty_like(like)
+
+
+def _check_out(
+    gradients: TaskGradients, likes: Sequence[Tensor | None], out: Sequence[Tensor | None]
+) -> None:
+    if len(out) != len(likes):
+        raise ValueError(f"out: expected {len(likes)} tensors, one a block, got {len(out)}")
+    memory = {
+        g.untyped_storage().data_ptr() for row in gradients.rows for g in row if g is not None
+    }
+    for block, (target, like) in enumerate(zip(out, likes, strict=True)):
+        if target is None:
+            continue
+        if like is not None and (target.shape != like.shape or target.dtype != like.dtype):
+            raise ValueError(
+                f"out[{block}]: expected {list(like.shape)} {like.dtype}, got "
+                f"{list(target.shape)} {target.dtype}"
+            )
+        if target.numel() and target.untyped_storage().data_ptr() in memory:
+            raise ValueError(f"out[{block}]: shares memory with a gradient")

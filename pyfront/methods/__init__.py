@@ -1,0 +1,7 @@
+"""One file a method: from losses and what it declares to need to weights."""
+
+from pyfront.methods.epo import EPO
+from pyfront.methods.mgda import MGDA
+from pyfront.methods.scalarization import LinearScalarization
+
+__all__ = ["EPO", "MGDA", "LinearScalarization"]

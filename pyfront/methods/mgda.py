@@ -1,0 +1,74 @@
+"""The multiple-gradient descent algorithm."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pyfront._arguments import FloatArray, choice
+from pyfront.functional import min_norm
+from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.report import Report
+
+__all__ = ["MGDA"]
+
+Normalization = Literal["l2", "loss", "loss+"]
+
+
+class MGDA(MultiTaskOptimizer):
+    """Steps along the min-norm point of the convex hull of the task gradients.
+
+    w minimises wᵀ C w over the simplex, exactly; d = Jᵀ w lowers every loss to first order, and is
+    zero at Pareto-stationary points (status ``"stationary"`` where all gradients are zero).
+
+    Args:
+        base: the optimizer that makes the step.
+        normalization: None, or solve for gradients g_j / s_j with s_j = ‖g_j‖ (``"l2"``), the
+            loss l_j (``"loss"``), or l_j ‖g_j‖ (``"loss+"``). The weights are then w_j / s_j, so
+            that d is the min-norm point of the normalised gradients, and do not sum to 1. s_j = 0
+            counts as 1.
+        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+
+    Raises:
+        ValueError: an unknown ``normalization``.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = MGDA(torch.optim.SGD([x], lr=0.1))
+        >>> opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights.tolist()
+        [0.9, 0.1]
+
+    Source: Sener and Koltun 2018, eq. (3); the normalised form differs from their code, which
+    applies the normalised problem's weights to the plain losses.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        normalization: Normalization | None = None,
+        **common: Any,
+    ) -> None:
+        choice("normalization", normalization, (None, "l2", "loss", "loss+"))
+        super().__init__(base, **common)
+        self.normalization = normalization
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """The min-norm weights of C_ij / (s_i s_j), divided by s."""
+        assert gramian is not None
+        if self.normalization is None:
+            weights, gap, status = min_norm(gramian)
+        else:
+            s = self._scales(losses, gramian)
+            weights, gap, status = min_norm(gramian / np.outer(s, s))
+            weights = weights / s
+        return Report(weights=torch.from_numpy(weights), gap=gap, status=status)
+
+    def _scales(self, losses: FloatArray, gramian: FloatArray) -> FloatArray:
+        norms = np.sqrt(np.diagonal(gramian))
+        s = {"l2": norms, "loss": losses, "loss+": losses * norms}[self.normalization or "l2"]
+        return np.where(s == 0.0, 1.0, s)

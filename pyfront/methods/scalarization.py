@@ -1,0 +1,47 @@
+"""Fixed weights."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from pyfront._arguments import FloatArray, VectorLike
+from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.report import Report
+
+__all__ = ["LinearScalarization"]
+
+
+class LinearScalarization(MultiTaskOptimizer):
+    """Weighted sum of the losses, w = r as given: one backward pass a step.
+
+    Reaches points on the convex part of the front alone, and where it ends says little about the
+    losses: the baseline that every method has to beat.
+
+    Args:
+        base: the optimizer that makes the step.
+        preference: r, [m], entries ≥ 0 and not all 0; used as weights without normalisation.
+        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+
+    Raises:
+        ValueError: an entry of ``preference`` that is negative, NaN or infinite; it is named.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = LinearScalarization(torch.optim.SGD([x], lr=0.1), preference=[2.0, 1.0])
+        >>> opt.step([x[0] ** 2, x[1] ** 2]).weights.tolist()
+        [2.0, 1.0]
+    """
+
+    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
+    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "nonnegative"
+
+    def __init__(self, base: torch.optim.Optimizer, preference: VectorLike, **common: Any) -> None:
+        super().__init__(base, preference, **common)
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """w = r."""
+        return Report(weights=torch.tensor(preference))

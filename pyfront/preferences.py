@@ -1,0 +1,152 @@
+"""Preferences r, and directions in loss space.
+
+A preference r [m] > 0 says how much each task matters: bigger means that the task's loss must end
+lower, and EPO ends at l ∝ 1/r. A reference vector u [m] ≥ 0 is a direction in *loss space*: Pareto
+MTL ends near l ∝ u. :func:`to_reference_vectors` is the one home of the conversion
+u = (1/r) / ‖1/r‖₂.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from pyfront._arguments import FloatArray, VectorLike, require, vector
+
+__all__ = ["circle", "das_dennis", "sample", "to_reference_vectors"]
+
+
+def as_preference(value: VectorLike, *, positive: bool, length: int | None = None) -> FloatArray:
+    """Checks a preference: finite, ≥ 0 with one entry > 0, and every entry > 0 if ``positive``."""
+    array = vector("preference", value, length)
+    if positive:
+        require("preference", array, above=0.0)
+    else:
+        require("preference", array, lowest=0.0)
+        if not array.any():
+            raise ValueError("preference: at least one entry must be > 0")
+    return array
+
+
+def _count(name: str, value: int, lowest: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < lowest:
+        raise ValueError(f"{name} = {value}: must be at least {lowest}")
+    return value
+
+
+def circle(k: int) -> Tensor:
+    """Evenly spread directions in loss space for two tasks.
+
+    u_i = (cos φ_i, sin φ_i) with φ_i = i π / (2 (k − 1)), i = 0..k−1: from one axis to the other,
+    both ends included.
+
+    Args:
+        k: number of directions, ≥ 2.
+
+    Returns:
+        [k, 2] float64, unit 2-norm, entries ≥ 0.
+
+    Raises:
+        ValueError: ``k`` < 2.
+
+    Example:
+        >>> circle(3)[1].tolist()
+        [0.7071067811865476, 0.7071067811865475]
+
+    Source: Lin et al., Pareto Multi-Task Learning, 2019, section 4.2.
+    """
+    angles = torch.arange(_count("k", k, 2), dtype=torch.float64) * (math.pi / (2 * (k - 1)))
+    directions = torch.stack([angles.cos(), angles.sin()], dim=1)
+    directions[-1, 0] = 0.0  # cos(π/2) rounds to 6e-17
+    return directions
+
+
+def das_dennis(m: int, divisions: int) -> Tensor:
+    """The regular lattice on the simplex, projected to the sphere: directions in loss space.
+
+    All points with entries i / divisions that sum to 1, divided by their 2-norm. There are
+    C(divisions + m − 1, m − 1) of them.
+
+    Args:
+        m: tasks, ≥ 1.
+        divisions: parts that an edge of the simplex is cut into, ≥ 1.
+
+    Returns:
+        [K, m] float64, unit 2-norm, entries ≥ 0, in lexicographic order.
+
+    Raises:
+        ValueError: ``m`` or ``divisions`` < 1.
+
+    Example:
+        >>> das_dennis(3, 2).shape
+        torch.Size([6, 3])
+
+    Source: Das and Dennis, Normal-Boundary Intersection, SIAM J. Optim. 1998.
+    """
+    _count("m", m, 1)
+    _count("divisions", divisions, 1)
+    slots = divisions + m - 1
+    rows = []
+    for bars in itertools.combinations(range(slots), m - 1):
+        edges = (-1, *bars, slots)
+        rows.append([right - left - 1 for left, right in itertools.pairwise(edges)])
+    lattice = torch.tensor(rows, dtype=torch.float64)
+    return lattice.div_(lattice.norm(dim=1, keepdim=True))
+
+
+def sample(m: int, k: int, generator: torch.Generator | None = None) -> Tensor:
+    """Random preferences, uniform on the simplex.
+
+    Args:
+        m: tasks, ≥ 1.
+        k: number of preferences, ≥ 1.
+        generator: source of randomness; torch's default where None.
+
+    Returns:
+        [k, m] float64, entries > 0, rows sum to 1.
+
+    Raises:
+        ValueError: ``m`` or ``k`` < 1.
+
+    Example:
+        >>> sample(3, 2, torch.Generator().manual_seed(0)).sum(dim=1).round(decimals=12).tolist()
+        [1.0, 1.0]
+    """
+    shape = (_count("k", k, 1), _count("m", m, 1))
+    uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
+    # independent exponentials over their sum: the flat Dirichlet distribution
+    exponential = -torch.log1p(-uniform).clamp_(max=-1e-12)
+    return exponential / exponential.sum(dim=1, keepdim=True)
+
+
+def to_reference_vectors(r: VectorLike) -> Tensor:
+    """The direction in loss space where EPO with preference r ends: u = (1/r) / ‖1/r‖₂.
+
+    Args:
+        r: a preference [m], or several [K, m]; entries > 0, any scale.
+
+    Returns:
+        float64 of the same shape, rows of unit 2-norm.
+
+    Raises:
+        ValueError: an entry that is not finite and > 0; it is named.
+
+    Example:
+        >>> to_reference_vectors([0.8, 0.6]).tolist()
+        [0.6, 0.8]
+    """
+    if isinstance(r, torch.Tensor):
+        r = r.detach().to("cpu", torch.float64)
+    values = torch.as_tensor(r, dtype=torch.float64)
+    if values.dim() not in (1, 2) or values.numel() == 0:
+        raise ValueError(f"r: expected shape [m] or [K, m], got {list(values.shape)}")
+    for row in values.reshape(-1, values.shape[-1]):
+        require("r", row.numpy(), above=0.0)
+    # scale first, so that neither 1/r nor its norm can overflow
+    inverse = values.amin(dim=-1, keepdim=True) / values
+    return inverse.div_(inverse.norm(dim=-1, keepdim=True))

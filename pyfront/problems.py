@@ -1,0 +1,197 @@
+"""Small differentiable problems whose Pareto fronts are known exactly."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["ConcaveProblem", "QuadraticProblem"]
+
+
+def _positive(name: str, values: Sequence[float], count: int) -> Tensor:
+    """`values` as float64 [count], all finite and > 0."""
+    out = torch.as_tensor(values, dtype=torch.float64)
+    if out.shape != (count,):
+        raise ValueError(f"{name}: expected {count} values, got shape {tuple(out.shape)}")
+    for index, value in enumerate(out.tolist()):
+        if not (math.isfinite(value) and value > 0.0):
+            raise ValueError(f"{name}[{index}] = {value}: expected a finite number > 0")
+    return out
+
+
+def _at_least(name: str, value: int, least: int) -> int:
+    if value < least:
+        raise ValueError(f"{name} = {value}: expected at least {least}")
+    return value
+
+
+class ConcaveProblem:
+    r"""Two losses with a concave front, which no fixed weighting of the losses can reach.
+
+    With c = (1/√n, …, 1/√n) ∈ Rⁿ and scales a:
+
+        l₁(θ) = a₁ (1 − exp(−‖θ − c‖²))
+        l₂(θ) = a₂ (1 − exp(−‖θ + c‖²))
+
+    Both losses grow with the distance from their own minimiser, so the Pareto set is the segment
+    θ = s c, −1 ≤ s ≤ 1, and the front is l(s) = (a₁ (1 − e^{−(1−s)²}), a₂ (1 − e^{−(1+s)²})).
+
+    Args:
+        n: number of parameters, ≥ 1.
+        scales: a, two numbers > 0. (1, 1) is the problem of both papers; (2, 1), (10, 1) and
+            (50, 1) are the unbalanced ones of the Pareto MTL supplement.
+
+    Raises:
+        ValueError: n < 1, or a scale that is not a finite number > 0.
+
+    Example:
+        >>> problem = ConcaveProblem(n=20)
+        >>> l = problem.point([0.7, 0.3])
+        >>> bool(abs(0.7 * l[0] - 0.3 * l[1]) < 1e-12)
+        True
+
+    Source: Mahapatra and Rajan 2020, eq. (36); Lin et al. 2019, eq. (19) and supplement eq. (22).
+    """
+
+    num_tasks = 2
+
+    def __init__(self, *, n: int = 20, scales: Sequence[float] = (1.0, 1.0)) -> None:
+        """See the class."""
+        self.n = _at_least("n", n, 1)
+        self.scales = _positive("scales", scales, 2)
+
+    def losses(self, theta: Tensor) -> Tensor:
+        """The two losses at θ [n], differentiable; [2] in the dtype and on the device of θ."""
+        centre = 1.0 / math.sqrt(self.n)
+        distances = torch.stack([(theta - centre).square().sum(), (theta + centre).square().sum()])
+        return -self.scales.to(distances) * torch.expm1(-distances)
+
+    def front(self, k: int) -> Tensor:
+        """k ≥ 2 points of the front, both ends included; [k, 2] float64, s from −1 to 1."""
+        return self._at(torch.linspace(-1.0, 1.0, _at_least("k", k, 2), dtype=torch.float64))
+
+    def point(self, preference: Sequence[float]) -> Tensor:
+        """The point of the front on the ray l ∝ 1/r: every ray meets the front exactly once.
+
+        Bisection on s: r₁ l₁(s) − r₂ l₂(s) falls strictly from above 0 at −1 to below 0 at 1.
+
+        Args:
+            preference: r, two numbers > 0; only their ratio matters.
+
+        Returns:
+            The losses there, [2] float64.
+
+        Raises:
+            ValueError: a preference that is not a finite number > 0.
+        """
+        r = _positive("preference", preference, 2)
+        low, high = -1.0, 1.0
+        while low < (middle := 0.5 * (low + high)) < high:  # down to neighbouring floats
+            relative = r * self._at(torch.tensor(middle, dtype=torch.float64))
+            if relative[0] > relative[1]:
+                low = middle
+            else:
+                high = middle
+        return self._at(torch.tensor(high, dtype=torch.float64))
+
+    def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
+        """θ [n] float64, uniform in the box |θ_i| ≤ width/√n (width 1: it holds the Pareto set)."""
+        generator = torch.Generator().manual_seed(seed)
+        unit = torch.rand(self.n, generator=generator, dtype=torch.float64)
+        return (2.0 * unit - 1.0) * (width / math.sqrt(self.n))
+
+    def _at(self, s: Tensor) -> Tensor:
+        distances = torch.stack([(1.0 - s).square(), (1.0 + s).square()], dim=-1)
+        return -self.scales * torch.expm1(-distances)
+
+
+class QuadraticProblem:
+    r"""m convex losses, each the squared distance to its own corner of a simplex.
+
+    With unit vectors e_j ∈ Rⁿ, n ≥ m, and scales a:
+
+        l_j(θ) = a_j/2 ‖θ − e_j‖²
+
+    The Pareto set is the simplex θ = Σ w_j e_j, w ≥ 0, Σ w_j = 1 (the gradients Σ λ_j a_j (θ − e_j)
+    cancel there with w_j ∝ λ_j a_j and nowhere else).
+
+    Args:
+        num_tasks: m ≥ 2.
+        n: number of parameters, ≥ m; default m.
+        scales: a, m numbers > 0; default ones.
+
+    Raises:
+        ValueError: m < 2, n < m, or a scale that is not a finite number > 0.
+
+    Example:
+        >>> QuadraticProblem(3).point([1.0, 1.0, 1.0]).mul(3).tolist()
+        [1.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self, num_tasks: int, *, n: int | None = None, scales: Sequence[float] | None = None
+    ) -> None:
+        """See the class."""
+        self.num_tasks = _at_least("num_tasks", num_tasks, 2)
+        self.n = num_tasks if n is None else _at_least("n", n, num_tasks)
+        self.scales = _positive("scales", scales or [1.0] * num_tasks, num_tasks)
+
+    def losses(self, theta: Tensor) -> Tensor:
+        """The m losses at θ [n], differentiable; [m] in the dtype and on the device of θ."""
+        centres = torch.eye(self.num_tasks, self.n, dtype=theta.dtype, device=theta.device)
+        return 0.5 * self.scales.to(theta) * (theta - centres).square().sum(dim=-1)
+
+    def front(self, k: int) -> Tensor:
+        """k ≥ 2 points of the front, [k, m] float64, the same at every call.
+
+        m = 2: evenly spaced on the Pareto set, ends included. m > 2: gaps between sorted
+        coordinates of a Sobol sequence, which are uniform on the simplex.
+        """
+        _at_least("k", k, 2)
+        cuts = self.num_tasks - 1
+        if cuts == 1:
+            inner = torch.linspace(0.0, 1.0, k, dtype=torch.float64)[:, None]
+        else:
+            sobol = torch.quasirandom.SobolEngine(cuts)  # type: ignore[no-untyped-call]
+            inner = sobol.draw(k, dtype=torch.float64)
+        low, high = torch.zeros(k, 1, dtype=torch.float64), torch.ones(k, 1, dtype=torch.float64)
+        edges = torch.cat([low, inner.sort(dim=1).values, high], dim=1)
+        return self._at(edges.diff(dim=1))
+
+    def point(self, preference: Sequence[float]) -> Tensor:
+        """The point of the front on the ray l ∝ 1/r, in closed form.
+
+        With p_j = 1/(r_j a_j) and l_j = t/r_j, ‖w − e_j‖² = ‖w‖² − 2 w_j + 1 = 2 t p_j and
+        Σ w_j = 1 give w_j = 1/m + t (p̄ − p_j), where t is the smaller root of
+        V t² − 2 p̄ t + (1 − 1/m) = 0, p̄ = mean p, V = Σ (p_j − p̄)².
+
+        Args:
+            preference: r, m numbers > 0; only their ratios matter.
+
+        Returns:
+            The losses there, [m] float64.
+
+        Raises:
+            ValueError: a preference that is not a finite number > 0, or a ray that misses the
+                front (for m > 2 the front does not meet every ray).
+        """
+        r = _positive("preference", preference, self.num_tasks)
+        p = 1.0 / (r * self.scales)
+        p = p / p.sum()
+        mean, constant = p.mean(), 1.0 - 1.0 / self.num_tasks
+        discriminant = mean.square() - (p - mean).square().sum() * constant
+        root = constant / (mean + discriminant.clamp_min(0.0).sqrt())
+        weights = 1.0 / self.num_tasks + root * (mean - p)
+        if min(discriminant.item(), weights.min().item()) < -1e-12:  # beyond rounding
+            raise ValueError(f"preference = {r.tolist()}: its ray misses the front")
+        return root * p * self.scales
+
+    def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
+        """θ [n] float64, normal with standard deviation `width`."""
+        generator = torch.Generator().manual_seed(seed)
+        return width * torch.randn(self.n, generator=generator, dtype=torch.float64)
+
+    def _at(self, weights: Tensor) -> Tensor:
+        centres = torch.eye(self.num_tasks, dtype=torch.float64)
+        return 0.5 * self.scales * (weights[:, None, :] - centres).square().sum(dim=-1)

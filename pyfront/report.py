@@ -1,0 +1,62 @@
+"""What a method decided at one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What a method saw and decided at one step.
+
+    Args:
+        losses: task losses as the user computed them, [m] float64; None where a method was asked
+            for weights from a Gramian alone.
+        weights: w, [m] float64: the direction is Σ_j w_j g_j. After smoothing and scaling.
+        gramian: C, [m, m] float64, or None where the method needs losses only.
+        phase: ``"balance"`` or ``"descent"`` (EPO), None for methods without phases.
+        status: ``"ok"``, or what to look at: ``"stationary"`` (no direction improves what is
+            asked for), ``"iteration_limit"``, ``"fallback_relaxed"``, ``"fallback_min_norm"``,
+            ``"nonfinite"`` (nothing was solved; the weights are NaN).
+        gap: certificate of the min-norm solver, ≥ 0 and zero at the optimum.
+        non_uniformity: μ of EPO, ≥ 0, zero exactly on the preference ray.
+
+    Example:
+        >>> import pyfront
+        >>> pyfront.functional.epo_weights([1.0, 2.0], [[1, 0], [0, 1]], [0.5, 0.5]).phase
+        'balance'
+    """
+
+    weights: Tensor
+    losses: Tensor | None = None
+    gramian: Tensor | None = None
+    phase: str | None = None
+    status: str = "ok"
+    gap: float | None = None
+    non_uniformity: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain Python values: lists, floats, strings, None."""
+        return {
+            name: value.tolist() if isinstance(value, torch.Tensor) else value
+            for name in self.__dataclass_fields__
+            for value in (getattr(self, name),)
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers as a flat dict for a logger: ``"loss/0"``, ``"weight/0"``, …"""
+        flat: dict[str, float] = {}
+        for name, values in (("loss", self.losses), ("weight", self.weights)):
+            if values is not None:
+                flat |= {f"{name}/{task}": value for task, value in enumerate(values.tolist())}
+        for name in ("gap", "non_uniformity"):
+            value = getattr(self, name)
+            if value is not None:
+                flat[name] = float(value)
+        return flat

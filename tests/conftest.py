@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def two_heads():
+    """A small network with a shared trunk and a head a task."""
+    return TwoHeads()
+
+
+class TwoHeads(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = torch.nn.Linear(5, 7)
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(7, 3), torch.nn.Linear(7, 2)])
+
+    def forward(self, x):
+        z = torch.tanh(self.trunk(x))
+        return [head(z) for head in self.heads]
+
+    def losses(self, x):
+        return [(y**2).mean() + 0.1 * (j + 1) for j, y in enumerate(self(x))]

@@ -1,0 +1,263 @@
+"""Nonsense raises an error that names it, and nothing has changed when it does."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+import pyfront
+from pyfront import EPO, MGDA, LinearScalarization
+
+X = torch.linspace(-1, 1, 30).reshape(6, 5)
+
+
+def epo(params):
+    return EPO(torch.optim.SGD(params, lr=0.1, momentum=0.9), [0.7, 0.3])
+
+
+def mgda(params):
+    return MGDA(torch.optim.SGD(params, lr=0.1, momentum=0.9))
+
+
+def linear(params):
+    return LinearScalarization(torch.optim.SGD(params, lr=0.1, momentum=0.9), [0.7, 0.3])
+
+
+def negative(model):
+    a, b = model.losses(X)
+    return [a, b - 100]
+
+
+def nan(model):
+    a, b = model.losses(X)
+    return [a, b * math.nan]
+
+
+def infinite(model):
+    a, b = model.losses(X)
+    return [a * math.inf, b]
+
+
+def not_scalar(model):
+    return [model.losses(X)[0], model(X)[1]]
+
+
+def no_graph(model):
+    a, b = model.losses(X)
+    return [a, b.detach()]
+
+
+def freed(model):
+    a, b = model.losses(X)
+    torch.autograd.grad(b, list(model.heads[1].parameters()))
+    return [a, b]
+
+
+def no_parameter(model):
+    return [model.losses(X)[0], torch.ones((), requires_grad=True) * 2]
+
+
+def a_number(model):
+    return [model.losses(X)[0], 1.0]
+
+
+def not_a_list(model):
+    return {"a": model.losses(X)[0]}
+
+
+def too_few(model):
+    return model.losses(X)[:1]
+
+
+def none(model):
+    return []
+
+
+CASES = [
+    (negative, [epo], ValueError, r"losses\[1\] = -9.*offset"),
+    (nan, [epo, mgda, linear], ValueError, r"losses\[1\] = nan"),
+    (infinite, [epo, mgda, linear], ValueError, r"losses\[0\] = inf"),
+    (not_scalar, [epo, mgda, linear], ValueError, r"losses\[1\].*scalar.*\[6, 2\]"),
+    (no_graph, [epo, mgda, linear], ValueError, r"losses\[1\] = .*no graph"),
+    (freed, [epo, mgda], ValueError, r"losses\[\d\].*freed"),
+    (freed, [linear], ValueError, r"losses.*freed"),
+    (no_parameter, [epo, mgda], ValueError, r"losses\[1\].*reaches no parameter"),
+    (a_number, [epo, mgda, linear], TypeError, r"losses\[1\].*float"),
+    (not_a_list, [epo, mgda, linear], TypeError, r"losses.*dict"),
+    (too_few, [epo, linear], ValueError, "expected 2, one per entry of preference, got 1"),
+    (none, [epo, mgda, linear], ValueError, "at least one loss"),
+]
+FLAT = [
+    pytest.param(case, make, error, message, id=f"{case.__name__}-{make.__name__}")
+    for case, makers, error, message in CASES
+    for make in makers
+]
+
+
+@pytest.mark.parametrize("call", ["step", "backward"])
+@pytest.mark.parametrize(("case", "make", "error", "message"), FLAT)
+def test_bad_losses_change_nothing(two_heads, case, make, error, message, call):
+    opt = make(two_heads.parameters())
+    opt.step(two_heads.losses(X))
+    state = copy.deepcopy(opt.state_dict())
+    params = [p.detach().clone() for p in two_heads.parameters()]
+    grads = [p.grad for p in two_heads.parameters()]
+    copies = [g.clone() for g in grads]
+    losses = case(two_heads)
+    with pytest.raises(error, match=message):
+        getattr(opt, call)(losses)
+    for p, old, g, values in zip(two_heads.parameters(), params, grads, copies, strict=True):
+        assert torch.equal(p, old) and p.grad is g and torch.equal(g, values)
+    assert_same(opt.state_dict(), state)
+
+
+def assert_same(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+def test_a_gradient_that_is_not_finite_names_its_task(two_heads):
+    p = torch.nn.Parameter(torch.zeros(2))
+    opt = MGDA(torch.optim.SGD([p], lr=0.1))
+    with pytest.raises(ValueError, match=r"losses\[1\] = 0: its gradient is not finite"):
+        opt.step([(p**2).sum(), p.norm() * 0 + p.abs().sqrt().sum()])
+    assert p.grad is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([0.5, 0.0], r"preference\[1\] = 0"),
+        ([-0.5, 1.0], r"preference\[0\] = -0.5"),
+        ([0.5, math.nan], r"preference\[1\] = nan"),
+        ([math.inf, 1.0], r"preference\[0\] = inf"),
+        ([[0.5, 0.5]], r"preference.*\[1, 2\]"),
+        ([], "preference"),
+    ],
+)
+def test_bad_preferences_of_epo(two_heads, value, message):
+    base = torch.optim.SGD(two_heads.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=message):
+        EPO(base, value)
+    opt = EPO(base, [0.5, 0.5])
+    with pytest.raises(ValueError, match=message):
+        opt.backward(two_heads.losses(X), preference=value)
+    with pytest.raises(ValueError, match="preference"):
+        opt.preference = value
+    assert opt.preference.tolist() == [0.5, 0.5]
+    assert all(p.grad is None for p in two_heads.parameters())
+
+
+def test_preference_of_the_wrong_type(two_heads):
+    base = torch.optim.SGD(two_heads.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match="preference.*real"):
+        EPO(base, ["a", "b"])
+    with pytest.raises(TypeError, match="preference"):
+        EPO(base, None)
+    with pytest.raises(ValueError, match=r"expected 3, one per entry of preference, got 2"):
+        EPO(base, [1, 1, 1]).backward(two_heads.losses(X))
+
+
+def test_linear_scalarization_allows_zeros_but_not_all(two_heads):
+    base = torch.optim.SGD(two_heads.parameters(), lr=0.1)
+    assert LinearScalarization(base, [0, 1]).preference.tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match="at least one entry"):
+        LinearScalarization(base, [0, 0])
+    with pytest.raises(ValueError, match=r"preference\[0\] = -1"):
+        LinearScalarization(base, [-1, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "fast"}, "engine = 'fast'"),
+        ({"scale": "max"}, "scale = 'max'"),
+        ({"gramian_over": "none"}, "gramian_over = 'none'"),
+        ({"task_gradients": "x"}, "task_gradients = 'x'"),
+        ({"weight_smoothing": 1.0}, "weight_smoothing = 1.0"),
+        ({"weight_smoothing": math.nan}, "weight_smoothing = nan"),
+        ({"every": 0}, "every = 0"),
+        ({"epsilon": -1.0}, "epsilon = -1.0"),
+        ({"epsilon": "auto"}, "epsilon = 'auto'"),
+        ({"descent": "steep"}, "descent = 'steep'"),
+        ({"offset": [0.0, math.nan]}, r"offset\[1\] = nan"),
+        ({"unit": [0.0, 1.0]}, r"unit\[0\] = 0"),
+    ],
+)
+def test_bad_options_are_named(two_heads, options, message):
+    with pytest.raises(ValueError, match=message):
+        EPO(torch.optim.SGD(two_heads.parameters(), lr=0.1), [0.5, 0.5], **options)
+
+
+def test_bad_bases(two_heads):
+    params = list(two_heads.parameters())
+    with pytest.raises(TypeError, match="LBFGS"):
+        MGDA(torch.optim.LBFGS(params))
+    with pytest.raises(TypeError, match="base.*list"):
+        MGDA(params)
+    with pytest.raises(TypeError, match="base.*MGDA"):
+        EPO(mgda(params), [0.5, 0.5])
+    with pytest.raises(ValueError, match="normalization = 'l1'"):
+        MGDA(torch.optim.SGD(params, lr=0.1), normalization="l1")
+
+
+def test_complex_parameters_are_refused_where_the_core_reads_them():
+    p = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    with pytest.raises(TypeError, match=r"gradients\[0\]\[0\].*complex64"):
+        mgda([p]).step([p.abs().sum(), (p.abs() ** 2).sum()])
+    assert p.grad is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ([], ValueError, "at least one task"),
+        ([[torch.ones(2)], [torch.ones(2), torch.ones(1)]], ValueError, r"gradients\[1\]"),
+        ([[torch.ones(2)], [torch.ones(3)]], ValueError, r"gradients\[1\]\[0\].*shape"),
+        ([[torch.ones(2)], [torch.ones(2).double()]], TypeError, r"gradients\[1\]\[0\].*dtype"),
+        ([[torch.ones(2)], [3.0]], TypeError, r"gradients\[1\]\[0\].*float"),
+        ([[torch.ones(2, dtype=torch.complex64)]], TypeError, r"gradients\[0\]\[0\].*complex64"),
+        ([[torch.ones(2, dtype=torch.int64)]], TypeError, r"gradients\[0\]\[0\].*int64"),
+        ([torch.ones(2)], TypeError, r"gradients\[0\]"),
+        (torch.ones(2), ValueError, r"\[m, n\]"),
+        (3.0, TypeError, "float"),
+    ],
+)
+def test_bad_gradients(value, error, message):
+    with pytest.raises(error, match=message):
+        pyfront.functional.gramian(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([[1.0, math.nan], [math.nan, 1.0]], r"gramian\[0\]\[1\] = nan"),
+        ([[math.inf]], r"gramian\[0\]\[0\] = inf"),
+        ([[1.0, 0.0]], "square"),
+        ([], "square|shape"),
+        ([1.0], "square"),
+        ([[1.0, 0.0], [1.0]], "gramian"),
+    ],
+)
+def test_bad_gramians(value, message):
+    with pytest.raises(ValueError, match=message):
+        pyfront.functional.min_norm_weights(value)
+    with pytest.raises(ValueError, match="gramian"):
+        pyfront.functional.epo_weights([1.0] * len(value), value, [0.5] * len(value))
+
+
+def test_meta_and_other_devices_are_refused_in_one_sentence():
+    rows = [[torch.ones(2, device="meta")]]
+    with pytest.raises(ValueError, match="gradients.*device meta is not supported"):
+        pyfront.functional.gramian(rows)

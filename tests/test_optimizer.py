@@ -1,0 +1,405 @@
+"""The two phases, the options that all methods share, and what torch expects of an optimizer."""
+
+import copy
+import io
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+import pyfront
+from pyfront import EPO, MGDA, LinearScalarization
+
+X = torch.linspace(-1, 1, 30).reshape(6, 5)
+METHODS = {
+    "mgda": lambda base, **options: MGDA(base, **options),
+    "epo": lambda base, **options: EPO(base, [0.7, 0.3], **options),
+    "linear": lambda base, **options: LinearScalarization(base, [0.7, 0.3], **options),
+}
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return METHODS[request.param]
+
+
+def sgd(model, lr=0.1, **options):
+    return torch.optim.SGD(model.parameters(), lr=lr, **options)
+
+
+def dense_rows(losses, params):
+    rows = [
+        torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True) for loss in losses
+    ]
+    return [
+        [torch.zeros_like(p) if g is None else g for g, p in zip(row, params, strict=True)]
+        for row in rows
+    ]
+
+
+# --------------------------------------------------------------------------------- the two phases
+
+
+def test_backward_fills_grad_with_the_weighted_sum_and_updates_nothing(two_heads, method):
+    params = list(two_heads.parameters())
+    rows = dense_rows(two_heads.losses(X), params)
+    before = [p.detach().clone() for p in params]
+    opt = method(sgd(two_heads))
+    report = opt.backward(two_heads.losses(X))
+    for block, p in enumerate(params):
+        expected = sum(w * row[block] for w, row in zip(report.weights.tolist(), rows, strict=True))
+        torch.testing.assert_close(p.grad, expected)
+        assert torch.equal(p, before[block])
+    assert opt.report is report
+    opt.step()
+    for p, old in zip(params, before, strict=True):
+        torch.testing.assert_close(p.detach(), old - 0.1 * p.grad)
+
+
+def test_step_takes_losses_a_tensor_or_a_callable_alike(two_heads, method):
+    results = []
+    for form in (
+        lambda model: model.losses(X),
+        lambda model: torch.stack(model.losses(X)),
+        lambda model: lambda: model.losses(X),
+    ):
+        model = copy.deepcopy(two_heads)
+        opt = method(sgd(model))
+        with torch.no_grad() if callable(form(model)) else torch.enable_grad():
+            opt.step(form(model))
+        results.append(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+    assert torch.equal(results[0], results[1]) or torch.allclose(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_grad_is_overwritten_and_unreached_parameters_get_none(two_heads, method):
+    lonely = torch.nn.Parameter(torch.ones(3))
+    lonely.grad = torch.ones(3)
+    opt = method(torch.optim.SGD([*two_heads.parameters(), lonely], lr=0.1))
+    opt.backward(two_heads.losses(X))
+    first = [p.grad.clone() for p in two_heads.parameters()]
+    opt.backward(two_heads.losses(X))
+    for p, g in zip(two_heads.parameters(), first, strict=True):
+        assert torch.equal(p.grad, g)
+    assert lonely.grad is None
+
+
+def test_fixed_loss_is_added_and_not_traded_off(two_heads, method):
+    params = list(two_heads.parameters())
+    penalty = [p.detach().clone() * 0.2 for p in params]
+    opt = method(sgd(two_heads))
+    weights = opt.backward(two_heads.losses(X)).weights
+    plain = [p.grad.clone() for p in params]
+    fixed = sum((p**2).sum() for p in params) * 0.1
+    report = opt.backward(two_heads.losses(X), fixed=fixed)
+    assert torch.equal(report.weights, weights)
+    for p, g, extra in zip(params, plain, penalty, strict=True):
+        torch.testing.assert_close(p.grad, g + extra)
+
+
+def test_graph_is_freed_unless_retained(two_heads, method):
+    opt = method(sgd(two_heads))
+    losses = two_heads.losses(X)
+    opt.backward(losses, retain_graph=True)
+    opt.backward(losses)
+    with pytest.raises(ValueError, match="freed"):
+        opt.backward(losses)
+
+
+def test_micro_batches_accumulate_task_gradients(two_heads, method):
+    whole = copy.deepcopy(two_heads)
+    opt = method(sgd(whole))
+    report = opt.step([loss - 0.1 * (j + 1) for j, loss in enumerate(whole.losses(X))])
+    opt_parts = method(sgd(two_heads))
+
+    def share(rows):
+        losses = two_heads.losses(rows)
+        return [(loss - 0.1 * (j + 1)) * len(rows) / len(X) for j, loss in enumerate(losses)]
+
+    opt_parts.accumulate(share(X[:2]))
+    opt_parts.accumulate(share(X[2:3]))
+    parts = opt_parts.step(share(X[3:]))
+    torch.testing.assert_close(parts.losses, report.losses)
+    torch.testing.assert_close(parts.weights, report.weights, rtol=1e-4, atol=1e-5)
+    for p, q in zip(two_heads.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+def test_preference_is_settable_between_steps_and_for_one_call(two_heads):
+    opt = LinearScalarization(sgd(two_heads), [1.0, 2.0])
+    assert opt.preference.tolist() == [1.0, 2.0]
+    assert opt.backward(two_heads.losses(X), preference=[3.0, 4.0]).weights.tolist() == [3.0, 4.0]
+    assert opt.preference.tolist() == [1.0, 2.0]
+    opt.preference = torch.tensor([5.0, 6.0])
+    assert opt.backward(two_heads.losses(X)).weights.tolist() == [5.0, 6.0]
+    with pytest.raises(ValueError, match="expected 2 values"):
+        opt.preference = [1.0, 2.0, 3.0]
+    with pytest.raises(TypeError, match="MGDA takes none"):
+        MGDA(sgd(two_heads)).backward(two_heads.losses(X), preference=[0.5, 0.5])
+
+
+# ------------------------------------------------------------------------------ the shared options
+
+
+def test_sum_scale_multiplies_the_step_by_m(two_heads, method):
+    mean = method(sgd(two_heads)).backward(two_heads.losses(X)).weights
+    total = method(sgd(two_heads), scale="sum").backward(two_heads.losses(X)).weights
+    torch.testing.assert_close(total, 2 * mean)
+
+
+@pytest.mark.parametrize("scale", ["mean", "sum"])
+def test_weight_smoothing_is_a_running_average_of_the_applied_weights(two_heads, scale):
+    plain, smooth = MGDA(sgd(two_heads)), MGDA(sgd(two_heads), weight_smoothing=0.8, scale=scale)
+    average = None
+    for step in range(4):
+        losses = [loss * (1 + step * j) for j, loss in enumerate(two_heads.losses(X))]
+        w = plain.backward(losses, retain_graph=True).weights
+        average = w if average is None else 0.8 * average + 0.2 * w
+        expected = average * (2 if scale == "sum" else 1)
+        torch.testing.assert_close(smooth.backward(losses).weights, expected)
+
+
+def test_every_keeps_the_weights_between_decisions(two_heads):
+    opt = MGDA(sgd(two_heads, lr=0.5), every=3)
+    weights = [opt.step(two_heads.losses(X)).weights for _ in range(6)]
+    assert torch.equal(weights[0], weights[2]) and torch.equal(weights[3], weights[5])
+    assert not torch.equal(weights[2], weights[3])
+    params = list(two_heads.parameters())
+    rows = dense_rows(two_heads.losses(X), params)
+    opt.backward(two_heads.losses(X))
+    kept = opt.backward(two_heads.losses(X))  # one backward pass, same weights
+    expected = sum(w * row[0] for w, row in zip(kept.weights.tolist(), rows, strict=True))
+    torch.testing.assert_close(params[0].grad, expected)
+
+
+def test_own_task_gradients_and_shared_gramian(two_heads):
+    params = list(two_heads.parameters())
+    rows = dense_rows(two_heads.losses(X), params)
+    opt = MGDA(sgd(two_heads), gramian_over="shared", task_gradients="own")
+    report = opt.backward(two_heads.losses(X))
+    trunk = [torch.cat([row[0].reshape(-1), row[1].reshape(-1)]).double() for row in rows]
+    expected = torch.stack([torch.stack([a @ b for b in trunk]) for a in trunk])
+    torch.testing.assert_close(report.gramian, expected, rtol=1e-6, atol=1e-9)
+    w = report.weights.tolist()
+    torch.testing.assert_close(params[0].grad, w[0] * rows[0][0] + w[1] * rows[1][0])
+    torch.testing.assert_close(params[2].grad, rows[0][2])  # the first head's own gradient
+    torch.testing.assert_close(params[4].grad, rows[1][4])
+
+
+def test_roles_are_named_by_group_or_kept_from_the_first_step(two_heads):
+    options = {"gramian_over": "shared"}
+    named = torch.optim.SGD(
+        [
+            {"params": two_heads.trunk.parameters()},
+            {"params": two_heads.heads.parameters(), "role": "task"},
+        ],
+        lr=0.1,
+    )
+    detected = MGDA(sgd(two_heads), **options)
+    by_name = MGDA(named, **options).backward(two_heads.losses(X)).gramian
+    assert torch.equal(detected.backward(two_heads.losses(X)).gramian, by_name)
+    # a loss that leaves out the trunk must not flip roles
+    losses = two_heads.losses(X)
+    masked = [losses[0], sum((p**2).sum() for p in two_heads.heads[1].parameters())]
+    assert detected.backward(masked, retain_graph=True).gramian[1, 1] == 0
+    detected.detect_roles()
+    with pytest.raises(ValueError, match="no parameter is reached by two losses"):
+        detected.backward(masked)
+
+
+# ----------------------------------------------------------------------- what torch expects of us
+
+
+def test_it_is_an_optimizer_whose_state_is_the_bases(two_heads, method):
+    base = sgd(two_heads, momentum=0.9)
+    opt = method(base)
+    assert isinstance(opt, torch.optim.Optimizer)
+    assert opt.param_groups is base.param_groups and opt.state is base.state
+    assert opt.defaults is base.defaults
+    opt.step(two_heads.losses(X))
+    assert len(opt.state) == len(list(two_heads.parameters()))
+    extra = torch.nn.Parameter(torch.ones(2))
+    opt.add_param_group({"params": [extra], "lr": 0.5})
+    assert base.param_groups[1]["params"] == [extra]
+    opt.zero_grad()
+    assert all(p.grad is None for p in two_heads.parameters())
+
+
+SCHEDULERS = {
+    "step": lambda o: lr_scheduler.StepLR(o, 2),
+    "multistep": lambda o: lr_scheduler.MultiStepLR(o, [1, 3]),
+    "exponential": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, 5),
+    "restarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2),
+    "onecycle": lambda o: lr_scheduler.OneCycleLR(o, 0.2, total_steps=10),
+    "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1),
+    "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda t: 1 / (1 + t)),
+    "sequential": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o), lr_scheduler.LinearLR(o)], [2]
+    ),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_schedulers_drive_the_base_without_warnings(two_heads, scheduler):
+    plain = copy.deepcopy(two_heads)
+    rates = []
+    for model, wrap in ((two_heads, True), (plain, False)):
+        base = sgd(model, momentum=0.9)
+        opt = MGDA(base) if wrap else base
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            schedule = SCHEDULERS[scheduler](opt)
+            seen = []
+            for _ in range(4):
+                if wrap:
+                    opt.step(model.losses(X))
+                else:
+                    sum(model.losses(X)).backward()
+                    opt.step()
+                schedule.step()
+                seen.append(base.param_groups[0]["lr"])
+        rates.append(seen)
+    assert rates[0] == rates[1]
+
+
+def test_plateau_scheduler(two_heads):
+    opt = MGDA(sgd(two_heads))
+    schedule = lr_scheduler.ReduceLROnPlateau(opt, patience=0)
+    for _ in range(3):
+        opt.step(two_heads.losses(X))
+        schedule.step(1.0)
+    assert opt.param_groups[0]["lr"] < 0.1
+
+
+def test_hooks_run_exactly_once(two_heads, method):
+    calls = []
+    opt = method(sgd(two_heads))
+    opt.register_step_pre_hook(lambda *_: calls.append("pre"))
+    opt.register_step_post_hook(lambda *_: calls.append("post"))
+    opt.register_state_dict_post_hook(lambda *_: calls.append("state"))
+    opt.register_load_state_dict_pre_hook(lambda *_: calls.append("load"))
+    everywhere = register_optimizer_step_post_hook(lambda *_: calls.append("global"))
+    try:
+        opt.step(two_heads.losses(X))
+    finally:
+        everywhere.remove()
+    assert sorted(calls) == ["global", "post", "pre"]
+    opt.load_state_dict(opt.state_dict())
+    assert sorted(calls[3:]) == ["load", "state"]
+
+
+@pytest.mark.parametrize("clone", ["deepcopy", "pickle"])
+def test_copies_are_independent_and_complete(two_heads, method, clone):
+    opt = method(sgd(two_heads, momentum=0.9), weight_smoothing=0.5)
+    lr_scheduler.StepLR(opt, 1)  # sets `step` on the instance
+    opt.step(two_heads.losses(X))
+    pair = (two_heads, opt)
+    model, twin = copy.deepcopy(pair) if clone == "deepcopy" else pickle.loads(pickle.dumps(pair))
+    opt.step(two_heads.losses(X))
+    twin.step(model.losses(X))
+    for p, q in zip(two_heads.parameters(), model.parameters(), strict=True):
+        assert p is not q and torch.equal(p, q)
+    assert torch.equal(twin.memory["weights"], opt.memory["weights"])
+
+
+BASES = {
+    "sgd": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
+    "adamw": lambda params: torch.optim.AdamW(params, lr=0.01),
+    "fused": lambda params: torch.optim.AdamW(params, lr=0.01, fused=True),
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_resume_is_bitwise(two_heads, method, base):
+    def optimizer(model):
+        return method(BASES[base](model.parameters()), weight_smoothing=0.7, every=2)
+
+    opt = optimizer(two_heads)
+    for _ in range(3):
+        opt.step(two_heads.losses(X))
+    buffer = io.BytesIO()
+    torch.save({"model": two_heads.state_dict(), "opt": opt.state_dict()}, buffer)
+    for _ in range(3):
+        opt.step(two_heads.losses(X))
+
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    model = copy.deepcopy(two_heads)
+    model.load_state_dict(saved["model"])
+    resumed = optimizer(model)
+    resumed.load_state_dict(saved["opt"])
+    for _ in range(3):
+        resumed.step(model.losses(X))
+    for p, q in zip(two_heads.parameters(), model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_checkpoint_of_the_bare_base_loads(two_heads):
+    base = sgd(two_heads, momentum=0.9)
+    sum(two_heads.losses(X)).backward()
+    base.step()
+    opt = EPO(sgd(two_heads, momentum=0.9), [0.7, 0.3])
+    opt.load_state_dict(base.state_dict())
+    assert opt.preference.tolist() == [0.7, 0.3]
+    opt.step(two_heads.losses(X))
+
+
+def test_distributed_checkpoint_gets_and_sets_state(two_heads, method):
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    def optimizer(model):
+        return method(torch.optim.AdamW(model.parameters(), lr=0.01), weight_smoothing=0.7)
+
+    opt = optimizer(two_heads)
+    opt.step(two_heads.losses(X))
+    model = copy.deepcopy(two_heads)
+    saved_model, saved_opt = copy.deepcopy(get_state_dict(two_heads, opt))
+    fresh = optimizer(model)
+    # fresh state is initialised by step(closure=None): our own must not advance by it
+    get_state_dict(model, fresh)
+    assert "weights" not in fresh.memory and fresh.report is None
+    set_state_dict(model, fresh, model_state_dict=saved_model, optim_state_dict=saved_opt)
+    opt.step(two_heads.losses(X))
+    fresh.step(model.losses(X))
+    for p, q in zip(two_heads.parameters(), model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_compiled_model_gives_the_same_step(two_heads, method):
+    compiled = copy.deepcopy(two_heads)
+    fast = torch.compile(compiled, backend="aot_eager")
+    opt, opt_compiled = method(sgd(two_heads)), method(sgd(compiled))
+    for _ in range(2):
+        opt.step([(y**2).mean() for y in two_heads(X)])
+        opt_compiled.step([(y**2).mean() for y in fast(X)])
+    for p, q in zip(two_heads.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_donated_buffers_are_explained(two_heads):
+    fast = torch.compile(lambda x: [(y**2).mean() * x.sum().cos() for y in two_heads(x)])
+    sum(fast(X)).backward()  # compiled for one backward pass
+    with pytest.raises(RuntimeError, match=r"losses\[0\].*donated_buffer = False"):
+        MGDA(sgd(two_heads)).backward(fast(X))
+
+
+def test_report_and_metrics_are_plain_values(two_heads):
+    opt = EPO(sgd(two_heads), [0.7, 0.3])
+    assert opt.metrics() == {}
+    report = opt.step(two_heads.losses(X))
+    plain = report.as_dict()
+    assert plain["weights"] == report.weights.tolist() and plain["phase"] in ("balance", "descent")
+    metrics = opt.metrics()
+    assert set(metrics) == {"loss/0", "loss/1", "weight/0", "weight/1", "non_uniformity"}
+    assert all(type(value) is float for value in metrics.values())
+    assert repr(opt) == "EPO(SGD, preference=[0.7, 0.3])"
+
+
+def test_every_public_name_is_documented_and_exported():
+    for module in (pyfront, pyfront.functional, pyfront.preferences):
+        for name in module.__all__:
+            assert getattr(module, name).__doc__, name
