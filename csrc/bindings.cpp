@@ -13,6 +13,7 @@
 #include "gramian.hpp"
 #include "linear_program.hpp"
 #include "min_norm.hpp"
+#include "pareto_mtl.hpp"
 #include "tensor_table.hpp"
 
 namespace py = pybind11;
@@ -121,6 +122,30 @@ Epo epo(pf::EpoSolver& solver, const Array& losses, const Array& gramian, const 
   return {weights, result.phase, result.status, result.non_uniformity, result.objective};
 }
 
+using ParetoMtl = std::tuple<Array, pf::Status, double>;
+
+ParetoMtl pareto_mtl(const Array& losses, const Array& gramian, const Array& reference_vectors,
+                     std::int64_t index, pf::Phase phase, double epsilon) {
+  const auto tasks = square_size(gramian);
+  expect_length(losses, tasks, "losses");
+  if (reference_vectors.ndim() != 2 || reference_vectors.shape(1) != tasks) {
+    throw py::value_error("reference_vectors: expected rows of " + std::to_string(tasks) +
+                          " values");
+  }
+  const auto vectors = reference_vectors.shape(0);
+  if (index < 0 || index >= vectors) throw py::index_error("index: out of range");
+  Array weights(tasks);
+  const auto w = view_mut(weights);
+  pf::ParetoMtlResult result;
+  {
+    const py::gil_scoped_release release;
+    pf::ParetoMtlSolver solver(tasks, vectors);
+    result = solver.solve(view(losses), view(gramian), view(reference_vectors), index, w,
+                          {.phase = phase, .epsilon = epsilon});
+  }
+  return {weights, result.status, result.gap};
+}
+
 std::tuple<Array, double, std::string> maximize(pf::LinearProgram& program, const Array& cost,
                                                 const Array& rows, const Array& lower) {
   if (rows.ndim() != 2 || rows.shape(0) != lower.size() || rows.shape(1) != cost.size()) {
@@ -174,6 +199,18 @@ PYBIND11_MODULE(_core, m) {
         py::arg("threads"), py::arg("simd") = 0);
   m.def("min_norm", &min_norm, py::arg("gramian"), py::arg("linear") = py::none(),
         py::arg("start") = py::none(), py::arg("max_iterations") = 0);
+
+  m.def(
+      "pareto_mtl",
+      [](const Array& losses, const Array& gramian, const Array& vectors, std::int64_t index,
+         const std::string& phase, double epsilon) {
+        const auto p = phase == "feasibility"   ? pf::Phase::feasibility
+                       : phase == "convergence" ? pf::Phase::convergence
+                                                : pf::Phase::descent;
+        return pareto_mtl(losses, gramian, vectors, index, p, epsilon);
+      },
+      py::arg("losses"), py::arg("gramian"), py::arg("reference_vectors"), py::arg("index"),
+      py::arg("phase"), py::arg("epsilon"));
 
   m.def("non_uniformity", &non_uniformity, py::arg("losses"), py::arg("preference"));
   py::class_<pf::LinearProgram>(m, "LinearProgram")

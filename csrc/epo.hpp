@@ -14,12 +14,6 @@
 namespace pyfront {
 
 enum class Descent { restricted, relaxed };
-enum class Phase { balance, descent };
-
-constexpr std::string_view to_string(Phase phase) {
-  return phase == Phase::balance ? "balance" : "descent";
-}
-
 struct EpoSettings {
   double epsilon = 1e-4;  // balance while μ > ε
   Descent descent = Descent::restricted;

@@ -35,4 +35,21 @@ constexpr std::string_view to_string(Status status) {
   return "unknown";
 }
 
+// What a decision is after.
+enum class Phase { balance, descent, feasibility, convergence };
+
+constexpr std::string_view to_string(Phase phase) {
+  switch (phase) {
+    case Phase::balance:
+      return "balance";
+    case Phase::descent:
+      return "descent";
+    case Phase::feasibility:
+      return "feasibility";
+    case Phase::convergence:
+      return "convergence";
+  }
+  return "unknown";
+}
+
 }  // namespace pyfront

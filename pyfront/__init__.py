@@ -6,7 +6,7 @@ opt.step(losses)
 
 from pyfront import functional, preferences, problems
 from pyfront.front import Front, Solution
-from pyfront.methods import EPO, MGDA, LinearScalarization
+from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 
@@ -18,6 +18,7 @@ __all__ = [
     "Front",
     "LinearScalarization",
     "MultiTaskOptimizer",
+    "ParetoMTL",
     "Report",
     "Solution",
     "functional",

@@ -10,10 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["FloatArray", "VectorLike", "choice", "matrix", "require", "vector"]
+__all__ = [
+    "FloatArray",
+    "MatrixLike",
+    "VectorLike",
+    "choice",
+    "matrix",
+    "require",
+    "table",
+    "vector",
+]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating] | torch.Tensor"
+MatrixLike: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating] | torch.Tensor"
 
 
 def _array(name: str, value: object) -> FloatArray:
@@ -37,6 +47,14 @@ def vector(name: str, value: object, length: int | None = None) -> FloatArray:
         raise ValueError(f"{name}: expected a list of numbers, got shape {list(array.shape)}")
     if length is not None and array.size != length:
         raise ValueError(f"{name}: expected {length} values, one a task, got {array.size}")
+    return array
+
+
+def table(name: str, value: object) -> FloatArray:
+    """``value`` as a float64 array [K, m] of at least 1 x 1."""
+    array = _array(name, value)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name}: expected a table [K, m], got shape {list(array.shape)}")
     return array
 
 

@@ -57,4 +57,12 @@ def min_norm(
     start: _Array | None = None,
     max_iterations: int = 0,
 ) -> tuple[_Array, float, str]: ...
+def pareto_mtl(
+    losses: _Array,
+    gramian: _Array,
+    reference_vectors: _Array,
+    index: int,
+    phase: str,
+    epsilon: float,
+) -> tuple[_Array, str, float]: ...
 def non_uniformity(losses: _Array, preference: _Array) -> float: ...

@@ -16,17 +16,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyfront import _core
-from pyfront._arguments import FloatArray, VectorLike, matrix, require, vector
+from pyfront._arguments import FloatArray, MatrixLike, VectorLike, choice, matrix, require, vector
 from pyfront.gradients import TaskGradients
 from pyfront.highs import highs_library_path
-from pyfront.preferences import as_preference
+from pyfront.preferences import as_preference, as_reference_vectors, check_index
 from pyfront.report import Report
 
-__all__ = ["combine", "epo_weights", "gramian", "min_norm_weights", "non_uniformity"]
+__all__ = [
+    "combine",
+    "epo_weights",
+    "gramian",
+    "min_norm_weights",
+    "non_uniformity",
+    "pareto_mtl_weights",
+]
 
 Gradients: TypeAlias = "Sequence[Sequence[Tensor | None]] | Tensor | NDArray[np.floating]"
-MatrixLike: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating] | Tensor"
 Descent: TypeAlias = Literal["restricted", "relaxed"]
+ParetoMtlPhase: TypeAlias = Literal["feasibility", "descent", "convergence"]
 
 
 def gramian(gradients: Gradients) -> Tensor:
@@ -223,6 +230,71 @@ def epo_weights(
         phase=phase,
         status=status,
         non_uniformity=mu,
+    )
+
+
+def pareto_mtl_weights(
+    losses: VectorLike,
+    gramian: MatrixLike,
+    reference_vectors: MatrixLike,
+    index: int,
+    *,
+    phase: ParetoMtlPhase = "descent",
+    epsilon: float = 0.0,
+) -> Report:
+    """The weights of Pareto MTL for subproblem k of K reference vectors.
+
+    Constraints G_j = (u_j − u_k)ᵀ l / ‖l‖₂ ≤ 0 for j ≠ k. With A the rows u_j − u_k of the active
+    ones: *feasibility* (G_j ≥ 0 is active) takes the min-norm weights β of A C Aᵀ and w = Aᵀ β;
+    *descent* (G_j ≥ −ε) those of M C Mᵀ with M = [I; A], (λ, β), and w = λ + Aᵀ β; *convergence*
+    has no constraints.
+
+    Args:
+        losses: l, [m], finite.
+        gramian: C, [m, m], symmetric positive semidefinite, finite.
+        reference_vectors: U, [K, m] ≥ 0, directions in loss space, no duplicates; normalised here.
+        index: k, 0 ≤ k < K.
+        phase: ``"feasibility"``, ``"descent"`` or ``"convergence"``.
+        epsilon: ε ≥ 0, of the descent phase.
+
+    Returns:
+        Report with weights, phase, gap and status: ``"feasible"`` and zero weights in the
+        feasibility phase where no constraint is active; ``"stationary"`` and zero weights where the
+        active ones pull against each other.
+
+    Raises:
+        ValueError: lengths that differ; values that are not finite; vectors that are negative, zero
+            or duplicate; an unknown phase.
+        IndexError: ``index`` out of range.
+
+    Example:
+        >>> vectors = [[0.0, 1.0], [1.0, 0.0]]
+        >>> pareto_mtl_weights([1.0, 2.0], [[1, 0], [0, 1]], vectors, 0, phase="feasibility").status
+        'feasible'
+
+    Source: Lin et al. 2019, eq. (9) to (14) and (18), for any m, with l / ‖l‖₂ in place of l.
+    """
+    c = matrix("gramian", gramian)
+    values = vector("losses", losses, c.shape[0])
+    require("losses", values)
+    require_finite_gramian(c)
+    vectors = as_reference_vectors(reference_vectors)
+    if vectors.shape[1] != c.shape[0]:
+        raise ValueError(
+            f"reference_vectors: expected {c.shape[0]} columns, one a task, got {vectors.shape[1]}"
+        )
+    check_index(index, vectors.shape[0])
+    choice("phase", phase, ("feasibility", "descent", "convergence"))
+    if not epsilon >= 0.0:
+        raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0")
+    weights, status, gap = _core.pareto_mtl(values, c, vectors, index, phase, epsilon)
+    return Report(
+        weights=torch.from_numpy(weights),
+        losses=torch.from_numpy(values),
+        gramian=torch.from_numpy(c),
+        phase=phase,
+        status=status,
+        gap=gap,
     )
 
 

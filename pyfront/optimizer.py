@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -192,17 +192,14 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     def step(  # type: ignore[override]
         self,
         closure: Losses | Callable[[], Losses] | None = None,
-        *,
-        preference: VectorLike | None = None,
-        fixed: Tensor | None = None,
+        **options: Any,
     ) -> Report | None:
         """One step of the base optimizer, after :meth:`backward` if there are losses.
 
         Args:
             closure: the losses; a callable that returns them, called once with gradients enabled;
                 or None, which steps on the ``.grad`` that is there.
-            preference: r for this step.
-            fixed: as for :meth:`backward`.
+            **options: keywords of :meth:`backward`, such as ``preference`` and ``fixed``.
 
         Returns:
             The :class:`Report`, or None where no losses were given.
@@ -213,7 +210,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             if callable(losses) and not isinstance(losses, Tensor):
                 with torch.enable_grad():
                     losses = losses()
-            report = self.backward(losses, preference=preference, fixed=fixed)
+            report = self.backward(losses, **options)
         self.base.step()
         return report
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, VectorLike, require, vector
+from pyfront._arguments import FloatArray, MatrixLike, VectorLike, require, table, vector
 
 __all__ = ["circle", "das_dennis", "sample", "to_reference_vectors"]
 
@@ -29,6 +30,30 @@ def as_preference(value: VectorLike, *, positive: bool, length: int | None = Non
         if not array.any():
             raise ValueError("preference: at least one entry must be > 0")
     return array
+
+
+def as_reference_vectors(value: MatrixLike) -> FloatArray:
+    """Directions in loss space, [K, m] ≥ 0 without duplicates, as unit vectors."""
+    vectors = table("reference_vectors", value).copy()
+    for k, u in enumerate(vectors):
+        require(f"reference_vectors[{k}]", u, lowest=0.0)
+        if not u.any():
+            raise ValueError(f"reference_vectors[{k}]: is zero and so has no direction")
+    vectors /= vectors.max(axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for k, u in enumerate(vectors):
+        same = np.flatnonzero(np.abs(vectors[:k] - u).max(axis=1, initial=0.0) < 1e-12)
+        if same.size:
+            raise ValueError(f"reference_vectors[{k}]: has the direction of [{same[0]}]")
+    return vectors
+
+
+def check_index(index: int, count: int) -> None:
+    """Raises unless 0 ≤ index < count."""
+    if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+        raise TypeError(f"index: expected an integer, got {index!r}")
+    if not 0 <= index < count:
+        raise IndexError(f"index = {index}: must be from 0 to {count - 1}")
 
 
 def _count(name: str, value: int, lowest: int) -> int:

@@ -2,6 +2,7 @@
 
 from pyfront.methods.epo import EPO
 from pyfront.methods.mgda import MGDA
+from pyfront.methods.pareto_mtl import ParetoMTL
 from pyfront.methods.scalarization import LinearScalarization
 
-__all__ = ["EPO", "MGDA", "LinearScalarization"]
+__all__ = ["EPO", "MGDA", "LinearScalarization", "ParetoMTL"]

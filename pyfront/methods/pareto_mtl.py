@@ -1,0 +1,163 @@
+"""Pareto multi-task learning: one solution in each region of loss space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyfront._arguments import FloatArray, MatrixLike
+from pyfront.functional import ParetoMtlPhase, pareto_mtl_weights
+from pyfront.optimizer import Losses, MultiTaskOptimizer
+from pyfront.preferences import as_reference_vectors, check_index
+from pyfront.report import Report
+
+__all__ = ["ParetoMTL"]
+
+PHASES = ("feasibility", "descent", "convergence")
+AVERAGE = 0.9  # of the losses on which feasibility is judged
+
+
+class ParetoMTL(MultiTaskOptimizer):
+    """Descends to the front inside the region of loss space around one of K reference vectors.
+
+    Losses l̃ = l / ‖l‖₂ are in region k where (u_j − u_k)ᵀ l̃ ≤ 0 for all j ≠ k. Phase
+    ``"feasibility"`` moves into the region; it ends when no constraint is active, judged on a
+    running average of the losses, or after ``warmup_steps``. Phase ``"descent"`` lowers all losses
+    and keeps the active constraints. Phase ``"convergence"``, which is entered by setting
+    :attr:`phase`, drops the constraints.
+
+    The weights α_i = λ_i + Σ_j β_j (u_ji − u_ki) are in the :class:`~pyfront.Report`; they may be
+    negative in the feasibility phase, and do not sum to 1. K vectors make K independent runs.
+
+    Args:
+        base: the optimizer that makes the step.
+        reference_vectors: directions in *loss space*, [K, m], entries ≥ 0, no duplicates; they are
+            normalised. :func:`pyfront.preferences.circle`, ``das_dennis`` and
+            ``to_reference_vectors`` make them.
+        index: k, 0 ≤ k < K.
+        warmup_steps: the most steps that the feasibility phase takes, ≥ 0.
+        epsilon: ε ≥ 0: in the descent phase a constraint is active from (u_j − u_k)ᵀ l̃ ≥ −ε.
+        rescale: multiply the weights of the descent phase by m / Σ|w|, as the authors' code does
+            and the paper does not.
+        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+
+    Raises:
+        ValueError: vectors that are negative, not finite, zero, duplicate or not [K, m].
+        IndexError: ``index`` out of range.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 0.5]))
+        >>> vectors = [[0.0, 1.0], [0.7, 0.7], [1.0, 0.0]]
+        >>> opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), vectors, 1)
+        >>> opt.step([x[0] ** 2, x[1] ** 2]).phase
+        'feasibility'
+
+    Source: Lin et al., Pareto Multi-Task Learning, 2019, eq. (8) to (18), for any m. Constraints
+    act on l / ‖l‖₂ where the paper has l: their sign is the same, and ε is free of the scale.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        reference_vectors: MatrixLike,
+        index: int,
+        *,
+        warmup_steps: int = 100,
+        epsilon: float = 0.0,
+        rescale: bool = False,
+        **common: Any,
+    ) -> None:
+        vectors = as_reference_vectors(reference_vectors)
+        check_index(index, vectors.shape[0])
+        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
+            raise ValueError(f"warmup_steps = {warmup_steps!r}: must be an integer ≥ 0")
+        if not 0.0 <= epsilon < float("inf"):
+            raise ValueError(f"epsilon = {epsilon!r}: must be finite and ≥ 0")
+        super().__init__(base, **common)
+        self.index = int(index)
+        self.warmup_steps = warmup_steps
+        self.epsilon = float(epsilon)
+        self.rescale = rescale
+        self._vectors = vectors
+        self._call_vectors: FloatArray | None = None
+
+    def backward(
+        self, losses: Losses, *, reference_vectors: MatrixLike | None = None, **options: Any
+    ) -> Report:
+        """:meth:`MultiTaskOptimizer.backward`, with other reference vectors for this call alone.
+
+        Args:
+            losses: m scalar tensors, or a 1-D tensor [m], with a graph.
+            reference_vectors: [K, m] for this call; the optimizer's own where None.
+            **options: as for the other methods.
+        """
+        if reference_vectors is not None:
+            self._call_vectors = as_reference_vectors(reference_vectors)
+            check_index(self.index, self._call_vectors.shape[0])
+        try:
+            report: Report = super().backward(losses, **options)
+            return report
+        finally:
+            self._call_vectors = None
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """Losses are finite, and as many as a reference vector has entries."""
+        super().check_losses(losses)
+        expected = self._current_vectors().shape[1]
+        if losses.size != expected:
+            raise ValueError(
+                f"losses: expected {expected}, one per entry of a reference vector, "
+                f"got {losses.size}"
+            )
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """The min-norm weights of M C Mᵀ, carried back to the losses: w = Mᵀ (λ, β)."""
+        assert gramian is not None
+        vectors = self._current_vectors()
+        phase = self.phase
+        report = pareto_mtl_weights(
+            losses, gramian, vectors, self.index, phase=phase, epsilon=self.epsilon
+        )
+        if phase == "feasibility":
+            self._advance(losses, vectors)
+        elif self.rescale:
+            report.weights.mul_(losses.size / report.weights.abs().sum())
+        return report
+
+    @property
+    def phase(self) -> ParetoMtlPhase:
+        """The phase of the next step; settable, for example to ``"convergence"``."""
+        default = "feasibility" if self.warmup_steps > 0 else "descent"
+        phase: ParetoMtlPhase = self.memory.get("phase", default)
+        return phase
+
+    @phase.setter
+    def phase(self, value: ParetoMtlPhase) -> None:
+        if value not in PHASES:
+            raise ValueError(f"phase = {value!r}: must be one of {', '.join(map(repr, PHASES))}")
+        self.memory["phase"] = value
+
+    @property
+    def feasible(self) -> bool | None:
+        """Whether the feasibility phase ended in the region (or on its budget); None before."""
+        found: bool | None = self.memory.get("feasible")
+        return found
+
+    def _current_vectors(self) -> FloatArray:
+        return self._vectors if self._call_vectors is None else self._call_vectors
+
+    def _advance(self, losses: FloatArray, vectors: FloatArray) -> None:
+        """Counts a step of the feasibility phase, and ends it."""
+        memory = self.memory
+        steps = int(memory.get("warmup", 0)) + 1
+        mean: Tensor = memory.get("mean_losses", torch.zeros(losses.size, dtype=torch.float64))
+        mean = AVERAGE * mean + (1.0 - AVERAGE) * torch.from_numpy(losses)
+        memory.update(warmup=steps, mean_losses=mean)
+        unbiased = mean.numpy() / (1.0 - AVERAGE**steps)
+        inside = bool((unbiased @ (vectors - vectors[self.index]).T <= 0.0).all())
+        if inside or steps >= self.warmup_steps:
+            memory.update(phase="descent", feasible=inside)
