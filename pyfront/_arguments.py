@@ -30,7 +30,11 @@ def _array(name: str, value: object) -> FloatArray:
     if isinstance(value, torch.Tensor):
         if value.is_complex():
             raise TypeError(f"{name}: expected real numbers, got a tensor of {value.dtype}")
-        value = value.detach().to("cpu", torch.float64).numpy()
+        if value.dtype is not torch.float64 or value.device.type != "cpu":
+            value = value.to("cpu", torch.float64)
+        value = value.numpy(force=True)
+    if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.flags.c_contiguous:
+        return value
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "fiu":

@@ -225,8 +225,6 @@ def epo_weights(
     )
     return Report(
         weights=torch.from_numpy(weights),
-        losses=torch.from_numpy(values),
-        gramian=torch.from_numpy(c),
         phase=phase,
         status=status,
         non_uniformity=mu,
@@ -290,8 +288,6 @@ def pareto_mtl_weights(
     weights, status, gap = _core.pareto_mtl(values, c, vectors, index, phase, epsilon)
     return Report(
         weights=torch.from_numpy(weights),
-        losses=torch.from_numpy(values),
-        gramian=torch.from_numpy(c),
         phase=phase,
         status=status,
         gap=gap,

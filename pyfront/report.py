@@ -16,10 +16,10 @@ class Report:
     """What a method saw and decided at one step.
 
     Args:
-        losses: task losses as the user computed them, [m] float64; None where a method was asked
-            for weights from a Gramian alone.
+        losses: task losses as the user computed them, [m] float64; None in what
+            :mod:`pyfront.functional` returns.
         weights: w, [m] float64: the direction is Σ_j w_j g_j. After smoothing and scaling.
-        gramian: C, [m, m] float64, or None where the method needs losses only.
+        gramian: C, [m, m] float64, or None as for losses and where the method needs losses only.
         phase: ``"balance"`` or ``"descent"`` (EPO), None for methods without phases.
         status: ``"ok"``, or what to look at: ``"stationary"`` (no direction improves what is
             asked for), ``"iteration_limit"``, ``"fallback_relaxed"``, ``"fallback_min_norm"``,
