@@ -5,6 +5,7 @@ opt.step(losses)
 """
 
 from pyfront import functional, preferences, problems
+from pyfront.devices import cuda_available
 from pyfront.front import Front, Solution
 from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL
 from pyfront.optimizer import MultiTaskOptimizer
@@ -21,6 +22,7 @@ __all__ = [
     "ParetoMTL",
     "Report",
     "Solution",
+    "cuda_available",
     "functional",
     "preferences",
     "problems",

@@ -257,6 +257,11 @@ def test_bad_gramians(value, message):
         pyfront.functional.epo_weights([1.0] * len(value), value, [0.5] * len(value))
 
 
+def test_cuda_says_why_it_is_not_available():
+    found = pyfront.cuda_available()
+    assert not found and "CPU" in found.reason
+
+
 def test_meta_and_other_devices_are_refused_in_one_sentence():
     rows = [[torch.ones(2, device="meta")]]
     with pytest.raises(ValueError, match="gradients.*device meta is not supported"):
