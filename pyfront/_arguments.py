@@ -15,6 +15,7 @@ __all__ = [
     "MatrixLike",
     "VectorLike",
     "choice",
+    "integer",
     "matrix",
     "require",
     "table",
@@ -91,3 +92,12 @@ def choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raises a ``ValueError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
+
+
+def integer(name: str, value: object, lowest: int) -> int:
+    """``value`` as an int of at least ``lowest``; numpy's integers count, booleans do not."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < lowest:
+        raise ValueError(f"{name} = {value}: must be at least {lowest}")
+    return int(value)

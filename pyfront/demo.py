@@ -214,7 +214,13 @@ def _parser() -> tuple[_Parser, _Parser]:
     demo: _Parser = commands.add_parser("demo", help=__doc__, description=__doc__)
     add = demo.add_argument
     choices = ", ".join(METHODS)
-    add("--method", type=_methods, action="extend", metavar="NAME[,NAME]", help=f"of {choices}")
+    add(
+        "--method",
+        type=_methods,
+        action="extend",
+        metavar="NAME[,NAME]",
+        help=f"of {choices}; default all",
+    )
     add("--preferences", type=_whole(1, 100), default=5, metavar="K", help="rays (default 5)")
     add(
         *("--epochs",),
@@ -252,7 +258,8 @@ def _demo(args: argparse.Namespace, data: TwoItems) -> None:
     size = data.train_images.shape[-1]
     epochs = args.epochs or _EPOCHS[size]
     steps = epochs * _TRAIN // _BATCH[size]
-    print(f"{data.name}: {len(runs)} runs of {steps} steps each, seed {args.seed}", flush=True)
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    print(f"{data.name}: {count} of {steps} steps each, seed {args.seed}", flush=True)
     front = Front()
     tqdm = require("tqdm", "demo").tqdm
     with tqdm(total=len(runs) * steps, unit="step", leave=False, dynamic_ncols=True) as bar:
@@ -260,6 +267,10 @@ def _demo(args: argparse.Namespace, data: TwoItems) -> None:
             bar.set_description(str(run))
             front.add(_solve(run, data, epochs, args.seed, bar.update))
     print(*_solution_rows(front), "", *_method_rows(front), sep="\n")
+    print(
+        "\nnon-uniformity: 0 on the ray of the preference. worst r·l: largest r_j l_j, test set, less"
+        "\nis better. hypervolume: the area that the method's points dominate, more is better."
+    )
     front.save(args.out / "front.json")
     save_figure(plot_front(front, title=f"{data.name}, {steps} steps"), args.out / "front.png")
     print(f"\nfront.png and front.json are in {args.out.resolve()}")
@@ -275,8 +286,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for module in ("matplotlib", "moocore", "tqdm"):  # before the training, not after it
             require(module, "demo")
         data = _load(args)
-        args.out.mkdir(parents=True, exist_ok=True)
     except (ImportError, OSError, ValueError) as error:
         demo.error(str(error))
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        demo.error(f"--out {args.out}: cannot be made ({error.strerror})")
     _demo(args, data)
     return 0

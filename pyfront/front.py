@@ -128,8 +128,11 @@ class Front(Sequence[Solution]):
         """Append one solution.
 
         Raises:
+            TypeError: not a :class:`Solution`.
             ValueError: another number of tasks than the solutions before it.
         """
+        if not isinstance(solution, Solution):
+            raise TypeError(f"solution: expected a Solution, got {type(solution).__name__}")
         if self._solutions and solution.num_tasks != self[0].num_tasks:
             raise ValueError(
                 f"solution {len(self)} has {solution.num_tasks} tasks, those before it "

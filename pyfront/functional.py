@@ -127,7 +127,8 @@ def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
     wᵀCw − min_j (Cw)_j is zero at the optimum alone and bounds the excess of wᵀCw / 2.
 
     Args:
-        gramian: C, [m, m], symmetric positive semidefinite, finite, any scale.
+        gramian: C, [m, m], finite, any scale; symmetric positive semidefinite, which is not
+            checked.
 
     Returns:
         (weights, gap): w [m] float64 with w ≥ 0 exactly and |Σw − 1| < 1e-12, and the gap ≥ 0. All
@@ -189,7 +190,8 @@ def epo_weights(
 
     Args:
         losses: l, [m], finite and ≥ 0.
-        gramian: C, [m, m], symmetric positive semidefinite, finite, any scale.
+        gramian: C, [m, m], finite, any scale; symmetric positive semidefinite, which is not
+            checked.
         preference: r, [m], finite and > 0; normalised to sum 1.
         epsilon: ε ≥ 0, the non-uniformity below which all tasks descend.
         descent: ``"restricted"`` adds βᵀ C a ≥ min(max_j (C a)_j, 0) to the descent program, which
@@ -218,8 +220,8 @@ def epo_weights(
     require_finite_gramian(c)
     if descent not in ("restricted", "relaxed"):
         raise ValueError(f"descent = {descent!r}: must be 'restricted' or 'relaxed'")
-    if not epsilon >= 0.0:
-        raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0")
+    if not isinstance(epsilon, (int, float)) or not epsilon >= 0.0:
+        raise ValueError(f"epsilon = {epsilon!r}: must be a number ≥ 0 ('adaptive' is EPO's own)")
     weights, phase, status, mu, _ = _epo_solver().solve(
         values, c, r, epsilon, descent == "restricted"
     )
@@ -249,7 +251,7 @@ def pareto_mtl_weights(
 
     Args:
         losses: l, [m], finite.
-        gramian: C, [m, m], symmetric positive semidefinite, finite.
+        gramian: C, [m, m], finite; symmetric positive semidefinite, which is not checked.
         reference_vectors: U, [K, m] ≥ 0, directions in loss space, no duplicates; normalised here.
         index: k, 0 ≤ k < K.
         phase: ``"feasibility"``, ``"descent"`` or ``"convergence"``.

@@ -64,6 +64,8 @@ def _check_loss(name: str, loss: object) -> None:
         raise TypeError(f"{name}: expected a scalar tensor, got {type(loss).__name__}")
     if loss.numel() != 1:
         raise ValueError(f"{name}: expected a scalar, got shape {list(loss.shape)}")
+    if loss.is_meta:
+        raise ValueError(f"{name}: device meta holds no values")
     if loss.is_complex():
         raise TypeError(f"{name}: expected a real loss, got {loss.dtype}")
     if not loss.requires_grad:
@@ -195,6 +197,11 @@ class _explained:
             raise ValueError(
                 f"{self.name}: its graph has been freed by an earlier backward pass; compute the "
                 "losses anew for every step"
+            ) from error
+        if "modified by an inplace operation" in text:
+            raise ValueError(
+                f"{self.name}: a tensor of its graph has changed since it was computed, as the "
+                "parameters do in a step; compute the losses anew for every step"
             ) from error
 
 

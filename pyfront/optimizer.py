@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from pyfront import gradients as grad
-from pyfront._arguments import FloatArray, VectorLike, choice, require
+from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
 from pyfront.delegation import DelegatingOptimizer
 from pyfront.gradients import Engine, TaskGradients
 from pyfront.preferences import as_preference
@@ -87,17 +88,15 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         choice("scale", scale, ("mean", "sum"))
         if not 0.0 <= weight_smoothing < 1.0:
             raise ValueError(f"weight_smoothing = {weight_smoothing!r}: must be in [0, 1)")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every = {every!r}: must be an integer of at least 1")
         self.engine: Engine = engine
         self.gramian_over = gramian_over
         self.task_gradients = task_gradients
         self.scale = scale
         self.weight_smoothing = float(weight_smoothing)
-        self.every = every
+        self.every = integer("every", every, 1)
         self.report: Report | None = None
         self._accumulated: tuple[list[grad.Row], FloatArray] | None = None
-        if self.preference_domain != "none":
+        if self.preference_domain != "none" or preference is not None:
             r = self._checked_preference(preference)  # type: ignore[arg-type]
             self.memory["preference"] = torch.from_numpy(r)
 
@@ -115,7 +114,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
 
     # ------------------------------------------------------------------------------- the two phases
 
-    @torch._dynamo.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo  # imports dynamo when it is called, torch._dynamo.disable when we are
     def backward(
         self,
         losses: Losses,
@@ -172,7 +171,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self.report = report
         return report
 
-    @torch._dynamo.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo  # imports dynamo when it is called, torch._dynamo.disable when we are
     def accumulate(self, losses: Losses, *, scaler: torch.amp.GradScaler | None = None) -> None:
         """Adds the task gradients of a micro-batch to those of the next :meth:`backward`.
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, MatrixLike, VectorLike, require, table, vector
+from pyfront._arguments import FloatArray, MatrixLike, VectorLike, integer, require, table, vector
 
 __all__ = ["circle", "das_dennis", "sample", "to_reference_vectors"]
 
@@ -56,14 +56,6 @@ def check_index(index: int, count: int) -> None:
         raise IndexError(f"index = {index}: must be from 0 to {count - 1}")
 
 
-def _count(name: str, value: int, lowest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < lowest:
-        raise ValueError(f"{name} = {value}: must be at least {lowest}")
-    return value
-
-
 def circle(k: int) -> Tensor:
     """Evenly spread directions in loss space for two tasks.
 
@@ -85,7 +77,7 @@ def circle(k: int) -> Tensor:
 
     Source: Lin et al., Pareto Multi-Task Learning, 2019, section 4.2.
     """
-    angles = torch.arange(_count("k", k, 2), dtype=torch.float64) * (math.pi / (2 * (k - 1)))
+    angles = torch.arange(integer("k", k, 2), dtype=torch.float64) * (math.pi / (2 * (k - 1)))
     directions = torch.stack([angles.cos(), angles.sin()], dim=1)
     directions[-1, 0] = 0.0  # cos(π/2) rounds to 6e-17
     return directions
@@ -113,9 +105,12 @@ def das_dennis(m: int, divisions: int) -> Tensor:
 
     Source: Das and Dennis, Normal-Boundary Intersection, SIAM J. Optim. 1998.
     """
-    _count("m", m, 1)
-    _count("divisions", divisions, 1)
+    integer("m", m, 1)
+    integer("divisions", divisions, 1)
     slots = divisions + m - 1
+    count = math.comb(slots, m - 1)
+    if count > 10**7:
+        raise ValueError(f"divisions = {divisions}: {count} directions for m = {m} are too many")
     rows = []
     for bars in itertools.combinations(range(slots), m - 1):
         edges = (-1, *bars, slots)
@@ -142,7 +137,7 @@ def sample(m: int, k: int, generator: torch.Generator | None = None) -> Tensor:
         >>> sample(3, 2, torch.Generator().manual_seed(0)).sum(dim=1).round(decimals=12).tolist()
         [1.0, 1.0]
     """
-    shape = (_count("k", k, 1), _count("m", m, 1))
+    shape = (integer("k", k, 1), integer("m", m, 1))
     uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
     # independent exponentials over their sum: the flat Dirichlet distribution
     exponential = -torch.log1p(-uniform).clamp_(max=-1e-12)
@@ -162,7 +157,7 @@ def to_reference_vectors(r: VectorLike) -> Tensor:
         ValueError: an entry that is not finite and > 0; it is named.
 
     Example:
-        >>> to_reference_vectors([0.8, 0.6]).tolist()
+        >>> to_reference_vectors([0.8, 0.6]).round(decimals=12).tolist()
         [0.6, 0.8]
     """
     if isinstance(r, torch.Tensor):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyfront._arguments import integer
+
 __all__ = ["ConcaveProblem", "QuadraticProblem"]
 
 
@@ -18,12 +20,6 @@ def _positive(name: str, values: Sequence[float], count: int) -> Tensor:
         if not (math.isfinite(value) and value > 0.0):
             raise ValueError(f"{name}[{index}] = {value}: expected a finite number > 0")
     return out
-
-
-def _at_least(name: str, value: int, least: int) -> int:
-    if value < least:
-        raise ValueError(f"{name} = {value}: expected at least {least}")
-    return value
 
 
 class ConcaveProblem:
@@ -58,7 +54,7 @@ class ConcaveProblem:
 
     def __init__(self, *, n: int = 20, scales: Sequence[float] = (1.0, 1.0)) -> None:
         """See the class."""
-        self.n = _at_least("n", n, 1)
+        self.n = integer("n", n, 1)
         self.scales = _positive("scales", scales, 2)
 
     def losses(self, theta: Tensor) -> Tensor:
@@ -69,7 +65,7 @@ class ConcaveProblem:
 
     def front(self, k: int) -> Tensor:
         """k ≥ 2 points of the front, both ends included; [k, 2] float64, s from −1 to 1."""
-        return self._at(torch.linspace(-1.0, 1.0, _at_least("k", k, 2), dtype=torch.float64))
+        return self._at(torch.linspace(-1.0, 1.0, integer("k", k, 2), dtype=torch.float64))
 
     def point(self, preference: Sequence[float]) -> Tensor:
         """The point of the front on the ray l ∝ 1/r: every ray meets the front exactly once.
@@ -133,8 +129,8 @@ class QuadraticProblem:
         self, num_tasks: int, *, n: int | None = None, scales: Sequence[float] | None = None
     ) -> None:
         """See the class."""
-        self.num_tasks = _at_least("num_tasks", num_tasks, 2)
-        self.n = num_tasks if n is None else _at_least("n", n, num_tasks)
+        self.num_tasks = integer("num_tasks", num_tasks, 2)
+        self.n = num_tasks if n is None else integer("n", n, num_tasks)
         self.scales = _positive("scales", scales or [1.0] * num_tasks, num_tasks)
 
     def losses(self, theta: Tensor) -> Tensor:
@@ -148,7 +144,7 @@ class QuadraticProblem:
         m = 2: evenly spaced on the Pareto set, ends included. m > 2: gaps between sorted
         coordinates of a Sobol sequence, which are uniform on the simplex.
         """
-        _at_least("k", k, 2)
+        integer("k", k, 2)
         cuts = self.num_tasks - 1
         if cuts == 1:
             inner = torch.linspace(0.0, 1.0, k, dtype=torch.float64)[:, None]

@@ -127,6 +127,15 @@ def assert_same(a, b):
         assert a == b
 
 
+def test_losses_used_in_two_steps_are_explained(two_heads):
+    for make in (epo, mgda, linear):
+        opt = make(two_heads.parameters())
+        losses = two_heads.losses(X)
+        opt.step(losses)
+        with pytest.raises(ValueError, match=r"losses.*compute the losses anew"):
+            opt.step(losses)
+
+
 def test_a_gradient_that_is_not_finite_names_its_task(two_heads):
     p = torch.nn.Parameter(torch.zeros(2))
     opt = MGDA(torch.optim.SGD([p], lr=0.1))
@@ -208,6 +217,8 @@ def test_bad_bases(two_heads):
         MGDA(params)
     with pytest.raises(TypeError, match="base.*MGDA"):
         EPO(mgda(params), [0.5, 0.5])
+    with pytest.raises(TypeError, match="preference: MGDA takes none"):
+        MGDA(torch.optim.SGD(params, lr=0.1), preference=[0.5, 0.5])
     with pytest.raises(ValueError, match="normalization = 'l1'"):
         MGDA(torch.optim.SGD(params, lr=0.1), normalization="l1")
 

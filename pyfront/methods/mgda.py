@@ -37,7 +37,7 @@ class MGDA(MultiTaskOptimizer):
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
         >>> opt = MGDA(torch.optim.SGD([x], lr=0.1))
-        >>> opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights.tolist()
+        >>> opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights.round(decimals=12).tolist()
         [0.9, 0.1]
 
     Source: Sener and Koltun 2018, eq. (3); the normalised form differs from their code, which

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, MatrixLike
+from pyfront._arguments import FloatArray, MatrixLike, integer
 from pyfront.functional import ParetoMtlPhase, pareto_mtl_weights
 from pyfront.optimizer import Losses, MultiTaskOptimizer
 from pyfront.preferences import as_reference_vectors, check_index
@@ -71,8 +71,7 @@ class ParetoMTL(MultiTaskOptimizer):
     ) -> None:
         vectors = as_reference_vectors(reference_vectors)
         check_index(index, vectors.shape[0])
-        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
-            raise ValueError(f"warmup_steps = {warmup_steps!r}: must be an integer ≥ 0")
+        warmup_steps = integer("warmup_steps", warmup_steps, 0)
         if not 0.0 <= epsilon < float("inf"):
             raise ValueError(f"epsilon = {epsilon!r}: must be finite and ≥ 0")
         super().__init__(base, **common)
