@@ -268,7 +268,7 @@ def _demo(args: argparse.Namespace, data: TwoItems) -> None:
             front.add(_solve(run, data, epochs, args.seed, bar.update))
     print(*_solution_rows(front), "", *_method_rows(front), sep="\n")
     print(
-        "\nnon-uniformity: 0 on the ray of the preference. worst r·l: largest r_j l_j, test set, less"
+        "\nnon-uniformity: 0 on the ray of the preference. worst r·l: largest r_j l_j (test), less"
         "\nis better. hypervolume: the area that the method's points dominate, more is better."
     )
     front.save(args.out / "front.json")
