@@ -204,10 +204,12 @@ PYBIND11_MODULE(_core, m) {
       "pareto_mtl",
       [](const Array& losses, const Array& gramian, const Array& vectors, std::int64_t index,
          const std::string& phase, double epsilon) {
-        const auto p = phase == "feasibility"   ? pf::Phase::feasibility
-                       : phase == "convergence" ? pf::Phase::convergence
-                                                : pf::Phase::descent;
-        return pareto_mtl(losses, gramian, vectors, index, p, epsilon);
+        for (const auto p : {pf::Phase::feasibility, pf::Phase::descent, pf::Phase::convergence}) {
+          if (phase == pf::to_string(p)) {
+            return pareto_mtl(losses, gramian, vectors, index, p, epsilon);
+          }
+        }
+        throw py::value_error("phase: unknown");
       },
       py::arg("losses"), py::arg("gramian"), py::arg("reference_vectors"), py::arg("index"),
       py::arg("phase"), py::arg("epsilon"));

@@ -10,8 +10,8 @@ namespace pyfront::dlpack {
 inline constexpr std::uint32_t major_version = 1;
 inline constexpr const char* capsule_name = "dlpack_exchange_api";
 
-enum DeviceType : std::int32_t { cpu = 1, cuda = 2, cuda_host = 3 };
-enum TypeCode : std::uint8_t { floating = 2, bfloat = 4, complex = 5 };
+enum DeviceType : std::int32_t { cpu = 1 };
+enum TypeCode : std::uint8_t { floating = 2, bfloat = 4 };
 
 struct Tensor {
   void* data;
@@ -22,7 +22,7 @@ struct Tensor {
   std::uint8_t type_bits;
   std::uint16_t type_lanes;
   std::int64_t* shape;
-  std::int64_t* strides;  // in elements; null: C-contiguous
+  std::int64_t* strides;  // in elements
   std::uint64_t byte_offset;
 };
 

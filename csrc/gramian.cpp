@@ -23,8 +23,14 @@ constexpr std::int64_t streaming_bytes = 1 << 23;  // a larger d would only push
 std::vector<const GramianKernels*> usable_kernels() {
   std::vector<const GramianKernels*> usable;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("x86-64-v4")) usable.push_back(&gramian_kernels_avx512);
-  if (__builtin_cpu_supports("x86-64-v3")) usable.push_back(&gramian_kernels_avx2);
+  // feature by feature: older compilers do not know the names of the levels v3 and v4
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (v4) usable.push_back(&gramian_kernels_avx512);
+  if (v3) usable.push_back(&gramian_kernels_avx2);
 #endif
   usable.push_back(&gramian_kernels_baseline);
   return usable;
@@ -60,7 +66,7 @@ struct Chunks {
     for (const auto length : table.lengths) offsets.push_back(offsets.back() + length);
     const auto round_up = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
     const auto smallest = min_chunk_bytes / (rows * std::int64_t{sizeof(float)});
-    width = std::max(smallest, round_up(total(), max_chunks));
+    width = std::max<std::int64_t>({smallest, round_up(total(), max_chunks), 1});
     width = round_up(width, panel_width) * panel_width;
     count = round_up(total(), width);
   }

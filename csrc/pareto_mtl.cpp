@@ -59,8 +59,7 @@ ParetoMtlSolver::ParetoMtlSolver(std::int64_t tasks, std::int64_t vectors)
 
 std::int64_t ParetoMtlSolver::collect_rows(std::span<const double> losses,
                                            std::span<const double> vectors, std::int64_t index,
-                                           const ParetoMtlSettings& settings,
-                                           std::int64_t& active) {
+                                           const ParetoMtlSettings& settings) {
   const auto m = tasks_;
   double* row = rows_.data();
   std::int64_t count = 0;
@@ -69,7 +68,6 @@ std::int64_t ParetoMtlSolver::collect_rows(std::span<const double> losses,
     for (std::int64_t i = 0; i < m; ++i) row[i * m + i] = 1.0;
     count = m;
   }
-  active = 0;
   if (settings.phase == Phase::convergence) return count;
   const auto [unit, norm] = norm_of(losses);
   const double bound = settings.phase == Phase::feasibility ? 0.0 : -settings.epsilon;
@@ -82,7 +80,6 @@ std::int64_t ParetoMtlSolver::collect_rows(std::span<const double> losses,
     for (std::int64_t i = 0; i < m; ++i) g += difference[i] * (losses[i] / unit);
     if (g / norm < bound) continue;
     ++count;
-    ++active;
   }
   return count;
 }
@@ -95,7 +92,7 @@ ParetoMtlResult ParetoMtlSolver::solve(std::span<const double> losses,
   const auto m = tasks_;
   ParetoMtlResult result;
   std::ranges::fill(weights, 0.0);
-  const auto rows = collect_rows(losses, reference_vectors, index, settings, result.active);
+  const auto rows = collect_rows(losses, reference_vectors, index, settings);
   if (rows == 0) {
     result.status = Status::feasible;
     return result;

@@ -16,8 +16,7 @@ struct ParetoMtlSettings {
 
 struct ParetoMtlResult {
   Status status = Status::ok;
-  double gap = 0.0;         // of the min-norm problem that was solved
-  std::int64_t active = 0;  // number of active constraints
+  double gap = 0.0;  // of the min-norm problem that was solved
 };
 
 // Weights of subproblem k of K reference vectors u: constraints G_j = (u_j − u_k)ᵀ l / ‖l‖₂ ≤ 0 for
@@ -34,10 +33,9 @@ class ParetoMtlSolver {
                         std::span<double> weights, const ParetoMtlSettings& settings);
 
  private:
-  // Fills rows_ with M and returns the number of its rows; `active` receives that of A.
+  // Fills rows_ with M and returns the number of its rows.
   std::int64_t collect_rows(std::span<const double> losses, std::span<const double> vectors,
-                            std::int64_t index, const ParetoMtlSettings& settings,
-                            std::int64_t& active);
+                            std::int64_t index, const ParetoMtlSettings& settings);
 
   std::int64_t tasks_;
   std::int64_t vectors_;

@@ -98,6 +98,7 @@ class TensorReader {
     const auto rank = static_cast<std::size_t>(raw.ndim);
     view.data = static_cast<std::byte*>(raw.data) + raw.byte_offset;
     view.dtype = dtype_of(raw);
+    if (rank > 0 && raw.strides == nullptr) return false;
     view.on_cpu = raw.device_type == dlpack::cpu;
     view.shape = {raw.shape, rank};
     view.strides = {raw.strides, rank};
@@ -155,7 +156,7 @@ class TensorReader {
 class TensorTable {
  public:
   TensorTable(const py::sequence& rows, py::handle tensor_type, bool use_exchange_api)
-      : rows_(rows), reader_(tensor_type, use_exchange_api) {
+      : reader_(tensor_type, use_exchange_api) {
     tasks_ = static_cast<std::int64_t>(py::len(rows));
     if (tasks_ == 0) throw py::value_error("gradients: expected at least one task, got none");
     for (std::int64_t task = 0; task < tasks_; ++task) add_row(task, rows[task]);
@@ -235,6 +236,7 @@ class TensorTable {
       throw py::value_error(name(task, block) + ": the tensor has no memory of its own");
     }
     present_[entry] = true;
+    tensors_.push_back(py::reinterpret_borrow<py::object>(tensor));
     check_block(task, block, view, count);
     pointers_[entry] = count > 0 ? view.data : nullptr;
   }
@@ -276,8 +278,8 @@ class TensorTable {
     views_.clear();
   }
 
-  py::sequence rows_;
   TensorReader reader_;
+  std::vector<py::object> tensors_;  // whose memory the pointers show
   std::int64_t tasks_ = 0;
   std::int64_t blocks_ = 0;
   std::vector<void*> pointers_;

@@ -40,7 +40,7 @@ def _array(name: str, value: object) -> FloatArray:
         array = np.asarray(value)
         if array.dtype.kind not in "fiu":
             raise TypeError(f"{name}: expected real numbers, got {array.dtype} ({value!r})")
-        return np.ascontiguousarray(array, dtype=np.float64)
+        return np.asarray(array, dtype=np.float64, order="C")
     except ValueError as error:
         raise ValueError(f"{name}: expected real numbers in a regular shape: {error}") from None
 

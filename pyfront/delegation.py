@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +32,12 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         if isinstance(base, torch.optim.LBFGS):
             raise TypeError("base: LBFGS calls its closure several times a step; use another base")
         self.base = base
+        base.param_groups[0][MEMORY] = {"method": type(self).__name__}
 
     @property
     def memory(self) -> dict[str, Any]:
-        """Our own state: tensors and numbers that are saved and restored with the base's."""
-        memory: dict[str, Any] = self.base.param_groups[0].setdefault(MEMORY, {})
+        """Our own state, saved and restored with the base's: lists, numbers, strings, booleans."""
+        memory: dict[str, Any] = self.base.param_groups[0][MEMORY]
         return memory
 
     @property
@@ -74,14 +76,29 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         self.base.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state; our own travels inside its first group."""
-        return self.base.state_dict()
+        """The base optimizer's state; our own is a JSON string inside its first group.
+
+        One string, because distributed checkpoints drop extra keys at the top and load only the
+        leaves that a fresh optimizer already has.
+        """
+        state = self.base.state_dict()
+        state["param_groups"][0][MEMORY] = json.dumps(self.memory)
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the base and us; a checkpoint of the bare base leaves our state as it is."""
-        memory = self.memory
+        """Restores the base and us; a checkpoint of the bare base leaves our state as it is.
+
+        Raises:
+            ValueError: a checkpoint of another method; nothing has been loaded.
+        """
+        saved = state_dict["param_groups"][0].get(MEMORY)
+        memory = json.loads(saved) if isinstance(saved, str) else saved or self.memory
+        if memory["method"] != type(self).__name__:
+            raise ValueError(
+                f"state_dict: it was saved by {memory['method']}, not by {type(self).__name__}"
+            )
         self.base.load_state_dict(state_dict)
-        self.base.param_groups[0].setdefault(MEMORY, memory)
+        self.base.param_groups[0][MEMORY] = dict(memory)
 
     def __getstate__(self) -> dict[str, Any]:
         # a scheduler sets `step` on the instance, bound to the original: a copy must not keep it

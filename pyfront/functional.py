@@ -259,8 +259,8 @@ def pareto_mtl_weights(
 
     Returns:
         Report with weights, phase, gap and status: ``"feasible"`` and zero weights in the
-        feasibility phase where no constraint is active; ``"stationary"`` and zero weights where the
-        active ones pull against each other.
+        feasibility phase where no constraint is active; ``"stationary"`` there, and zero weights,
+        where the active ones pull against each other.
 
     Raises:
         ValueError: lengths that differ; values that are not finite; vectors that are negative, zero

@@ -25,6 +25,7 @@ __all__ = [
     "add_rows",
     "as_losses",
     "assign",
+    "check_reach",
     "choose_engine",
     "direction_buffers",
     "loss_values",
@@ -104,7 +105,11 @@ def _graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
 
 
 def task_rows(
-    losses: Sequence[Tensor], params: Sequence[Tensor], engine: Engine, retain_graph: bool
+    losses: Sequence[Tensor],
+    params: Sequence[Tensor],
+    engine: Engine,
+    retain_graph: bool,
+    names: Sequence[str] | None = None,
 ) -> list[Row]:
     """The m task gradients, one backward pass each; ``.grad`` is as it was before.
 
@@ -113,6 +118,7 @@ def task_rows(
         params: T tensors that require a gradient.
         engine: ``"grad"`` or ``"steal"``.
         retain_graph: keep the graph of the last loss too.
+        names: what errors call the losses; ``losses[0]``, … where None.
 
     Returns:
         m rows of T tensors or None; they may alias each other and must not be written to.
@@ -123,12 +129,13 @@ def task_rows(
     rows: list[Row] = []
     for task, loss in enumerate(losses):
         keep = retain_graph or task + 1 < len(losses)
-        with _explained(f"losses[{task}]"):
+        name = f"losses[{task}]" if names is None else names[task]
+        with _explained(name):
             if engine == "steal":
                 row = _steal([loss], None, params, keep, engine)
             else:
                 row = torch.autograd.grad(loss, params, retain_graph=keep, allow_unused=True)
-        _check_reached(f"losses[{task}]", row)
+        _check_reached(name, row)
         rows.append(row)
     return rows
 
@@ -141,11 +148,22 @@ def weighted_gradient(
     retain_graph: bool,
 ) -> Row:
     """Σ_j w_j g_j in one backward pass: T tensors fit to be ``.grad``, or None."""
-    roots = [torch.full_like(loss, w) for loss, w in zip(losses, weights, strict=True)]
+    # a weight in the loss's own bfloat16 or float16 would be another weight
+    wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
+    roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
     with _explained("losses"):
-        row = _steal(losses, roots, params, retain_graph, engine)
+        row = _steal(wide, roots, params, retain_graph, engine)
     _check_reached("losses", row)
     return row
+
+
+def check_reach(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
+    """Raises a ``ValueError`` at the first loss whose graph holds none of ``params``."""
+    wanted = {id(p) for p in params}
+    for task, loss in enumerate(losses):
+        leaves = (getattr(node, "variable", None) for node in _graph_nodes([loss]))
+        if id(loss) not in wanted and not any(id(leaf) in wanted for leaf in leaves):
+            _check_reached(f"losses[{task}]", ())
 
 
 def _check_reached(name: str, row: Row) -> None:

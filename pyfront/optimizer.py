@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -31,8 +31,17 @@ class Batch(NamedTuple):
     losses: list[Tensor]  # m losses to trade off, then the fixed one if there is one
     values: FloatArray  # [m], unscaled
     preference: FloatArray | None  # [m]
+    due: bool  # decide on new weights
     unit: float  # the gradient scaler's factor on `losses`, 1 without one
     sound: bool  # every value is finite
+
+
+class Accumulated(NamedTuple):
+    """Task gradients and losses of micro-batches that wait for the last one."""
+
+    rows: list[grad.Row]
+    values: FloatArray  # [m]
+    unit: float
 
 
 class MultiTaskOptimizer(DelegatingOptimizer):
@@ -95,10 +104,10 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self.weight_smoothing = float(weight_smoothing)
         self.every = integer("every", every, 1)
         self.report: Report | None = None
-        self._accumulated: tuple[list[grad.Row], FloatArray] | None = None
+        self._accumulated: Accumulated | None = None
         if self.preference_domain != "none" or preference is not None:
             r = self._checked_preference(preference)  # type: ignore[arg-type]
-            self.memory["preference"] = torch.from_numpy(r)
+            self.memory["preference"] = r.tolist()
 
     # --------------------------------------------------------------------- what a method has to say
 
@@ -150,24 +159,21 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         batch = self._batch(losses, preference, scaler, fixed)
         params = self._params()
         one_backward = self._accumulated is None and self.task_gradients == "weighted"
-        if one_backward and batch.sound and not (self.needs == "gramian" and self._due()):
+        roles: list[bool | None] | None = None
+        if one_backward and batch.sound and not (self.needs == "gramian" and batch.due):
             report, kept = self._weigh(batch, None)
-            weights = self._with_fixed(report.weights, batch)
-            direction = grad.weighted_gradient(
-                batch.losses, weights.tolist(), params, self._engine_for(batch.losses), retain_graph
+            direction: Sequence[Tensor | None] = self._weighted_gradient(
+                batch, report, params, retain_graph
             )
+            if scaler is not None and not _all_finite(direction):
+                report, kept = self._nonfinite(batch), None
         else:
-            gradients = TaskGradients(self._rows(batch.losses, params, retain_graph))
-            roles = self._task_specific(gradients.rows[: batch.values.size], params)
-            report, kept = self._weigh(batch, self._gramian(gradients, roles, batch, scaler))
-            weights = self._with_fixed(report.weights, batch)
-            direction = self._direction(gradients, weights, params, roles)
-            if roles is not None:
-                self.memory["task_specific"] = torch.tensor(roles)
-        grad.assign(params, direction)
-        if kept is not None:
-            self.memory.update(weights=kept, age=self.memory.get("age", 0) + 1)
-        self._accumulated = None
+            gradients = TaskGradients(self._rows(batch, params, retain_graph))
+            roles = self._roles(gradients.rows[: batch.values.size])
+            own = self._own_blocks(roles)
+            report, kept = self._weigh(batch, self._gramian(gradients, own, batch, scaler))
+            direction = self._direction(gradients, self._with_fixed(report, batch), params, own)
+        self._commit(params, direction, kept, roles)
         self.report = report
         return report
 
@@ -185,23 +191,31 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         Raises:
             ValueError, TypeError: as for :meth:`backward`.
         """
-        batch = self._batch(losses, None, scaler, None)
-        self._accumulated = (self._rows(batch.losses, self._params(), False), batch.values)
+        batch = self._batch(losses, None, scaler, None, whole=False)
+        rows = self._rows(batch, self._params(), retain_graph=False)
+        self._accumulated = Accumulated(rows, batch.values, batch.unit)
 
     def step(  # type: ignore[override]
         self,
         closure: Losses | Callable[[], Losses] | None = None,
-        **options: Any,
+        *,
+        preference: VectorLike | None = None,
+        fixed: Tensor | None = None,
     ) -> Report | None:
         """One step of the base optimizer, after :meth:`backward` if there are losses.
 
         Args:
             closure: the losses; a callable that returns them, called once with gradients enabled;
                 or None, which steps on the ``.grad`` that is there.
-            **options: keywords of :meth:`backward`, such as ``preference`` and ``fixed``.
+            preference: r for this step.
+            fixed: as for :meth:`backward`.
 
         Returns:
             The :class:`Report`, or None where no losses were given.
+
+        Raises:
+            ValueError: without losses, ``preference``, ``fixed`` or gradients that
+                :meth:`accumulate` has collected.
         """
         report = None
         if closure is not None:
@@ -209,7 +223,14 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             if callable(losses) and not isinstance(losses, Tensor):
                 with torch.enable_grad():
                     losses = losses()
-            report = self.backward(losses, **options)
+            report = self.backward(losses, preference=preference, fixed=fixed)
+        elif preference is not None or fixed is not None:
+            raise ValueError("step: preference and fixed need losses")
+        elif self._accumulated is not None:
+            raise ValueError(
+                "step: accumulate() has collected gradients; give the last micro-batch's losses to "
+                "step() or backward(), or drop them with zero_grad()"
+            )
         self.base.step()
         return report
 
@@ -223,116 +244,164 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         preference: VectorLike | None,
         scaler: torch.amp.GradScaler | None,
         fixed: Tensor | None,
+        *,
+        whole: bool = True,
     ) -> Batch:
+        """Checks what came in; the method's own domain only for a ``whole`` batch."""
         roots = grad.as_losses(losses)
         values = grad.loss_values(roots)
-        if self._accumulated is not None:
-            before = self._accumulated[1]
-            if before.size != values.size:
-                raise ValueError(
-                    f"losses: expected {before.size} as in accumulate(), got {len(roots)}"
-                )
-            values = values + before
         r = self._preference_for(preference, values.size)
-        sound = bool(np.isfinite(values).all())
-        if sound or scaler is None:
-            self.check_losses(values)
-        if fixed is not None:
-            extra = grad.as_losses([fixed], name="fixed")
-            if scaler is None:
+        extra = [] if fixed is None else grad.as_losses([fixed], name="fixed")
+        finite = np.isfinite([*values, *grad.loss_values(extra)] if extra else values)
+        if scaler is None:
+            require("losses", values)
+            if extra:
                 require("fixed", grad.loss_values(extra))
-            roots += extra
+        roots += extra
         if scaler is not None:
             roots = [scaler.scale(loss) for loss in roots]
         unit = 1.0 if scaler is None else float(scaler.get_scale())
-        return Batch(roots, values, r, unit, sound)
-
-    def _rows(
-        self, losses: list[Tensor], params: list[Tensor], retain_graph: bool
-    ) -> list[grad.Row]:
-        engine = self._engine_for(losses)
-        rows = grad.task_rows(losses, params, engine, retain_graph)
         if self._accumulated is not None:
-            before = self._accumulated[0]
-            rows[: len(before)] = [
-                grad.add_rows(a, b) for a, b in zip(before, rows[: len(before)], strict=True)
-            ]
+            values = self._accumulated_values(values, unit)
+        sound = bool(finite.all() and np.isfinite(values).all())
+        if sound and whole:
+            self.check_losses(values)
+        kept = self.memory.get("weights")
+        waiting = kept is not None and len(kept) == values.size and preference is None
+        due = not waiting or self.memory["age"] % self.every == 0
+        return Batch(roots, values, r, due, unit, sound)
+
+    def _accumulated_values(self, values: FloatArray, unit: float) -> FloatArray:
+        before = self._accumulated
+        assert before is not None
+        if before.values.size != values.size:
+            raise ValueError(
+                f"losses: expected {before.values.size} as in accumulate(), got {values.size}"
+            )
+        if before.unit != unit:
+            raise ValueError(
+                f"scaler: the losses are scaled by {unit:g} here and by {before.unit:g} in "
+                "accumulate()"
+            )
+        if before.rows and len(before.rows[0]) != len(self._params()):
+            raise ValueError("losses: the parameters have changed since accumulate()")
+        return before.values + values
+
+    def _rows(self, batch: Batch, params: list[Tensor], retain_graph: bool) -> list[grad.Row]:
+        names = [f"losses[{task}]" for task in range(batch.values.size)] + ["fixed"]
+        engine = self._engine_for(batch.losses)
+        rows = grad.task_rows(batch.losses, params, engine, retain_graph, names)
+        if self._accumulated is not None:
+            for task, before in enumerate(self._accumulated.rows):
+                rows[task] = grad.add_rows(before, rows[task])
         return rows
 
+    def _weighted_gradient(
+        self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
+    ) -> grad.Row:
+        if self.engine == "auto":
+            grad.check_reach(batch.losses, params)
+        weights = self._with_fixed(report, batch).tolist()
+        engine = self._engine_for(batch.losses)
+        return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
+
     def _gramian(
-        self,
-        gradients: TaskGradients,
-        roles: list[bool] | None,
-        batch: Batch,
-        scaler: object,
+        self, gradients: TaskGradients, own: list[int] | None, batch: Batch, scaler: object
     ) -> FloatArray:
         """C of the m losses in their own unit; all of it NaN if anything is not finite."""
-        if self.gramian_over == "shared" and roles is not None:
-            shared = [block for block, own in enumerate(roles) if not own]
+        m = batch.values.size
+        if self.gramian_over == "shared" and own is not None:
+            shared = [b for b in range(gradients.table.blocks) if b not in own]
             if not shared:
                 raise ValueError("gramian_over='shared': no parameter is reached by two losses")
-            gradients = gradients.select(shared)
-        m = batch.values.size
-        c = gradients.gramian()[:m, :m] / batch.unit**2
-        diagonal = np.diagonal(c)
+            c = gradients.select(shared).gramian()
+            diagonal = np.diagonal(c) + np.diagonal(gradients.select(own).gramian())
+        else:
+            c = gradients.gramian()
+            diagonal = np.diagonal(c)
         if batch.sound and np.isfinite(diagonal).all():
-            return c
+            return c[:m, :m] / batch.unit**2
         if scaler is None:
             task = int(np.flatnonzero(~np.isfinite(diagonal))[0])
+            name = f"losses[{task}] = {batch.values[task]:g}" if task < m else "fixed"
             raise ValueError(
-                f"losses[{task}] = {batch.values[task]:g}: its gradient is not finite "
-                f"(squared norm {diagonal[task]:g})"
+                f"{name}: its gradient is not finite (squared norm {diagonal[task]:g})"
             )
-        return np.full_like(c, np.nan)
+        return np.full((m, m), np.nan)
 
     def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Tensor | None]:
         """The report with the weights to apply, and the weights to keep for later steps."""
-        losses = torch.from_numpy(batch.values)
-        gramian = None if c is None else torch.from_numpy(c)
         if c is not None and np.isnan(c[0, 0]):
-            nan = torch.full_like(losses, torch.nan)
-            return Report(weights=nan, losses=losses, gramian=gramian, status="nonfinite"), None
-        previous: Tensor | None = self.memory.get("weights")
+            return self._nonfinite(batch), None
+        kept = self.memory.get("weights")
+        previous = None if kept is None else torch.tensor(kept, dtype=torch.float64)
         s = self.weight_smoothing
-        if self._due():
+        if batch.due or previous is None:
             report = self.decide(batch.values, c, batch.preference)
-            kept = report.weights
-            if s > 0.0 and previous is not None and previous.shape == kept.shape:
-                kept = s * previous + (1.0 - s) * kept
+            weights = report.weights
+            if s > 0.0 and previous is not None and previous.shape == weights.shape:
+                weights = s * previous + (1.0 - s) * weights
         else:
-            kept = previous if previous is not None else losses
-            report = Report(weights=kept)
-        applied = kept * kept.numel() if self.scale == "sum" else kept
-        report = replace(report, weights=applied, losses=losses, gramian=gramian)
-        return report, kept if s > 0.0 or self.every > 1 else None
+            weights = previous
+            report = Report(weights=weights)
+        report = replace(
+            report,
+            weights=weights * (weights.numel() if self.scale == "sum" else 1),
+            losses=torch.from_numpy(batch.values),
+            gramian=None if c is None else torch.from_numpy(c),
+        )
+        return report, weights if s > 0.0 or self.every > 1 else None
+
+    def _nonfinite(self, batch: Batch) -> Report:
+        losses = torch.from_numpy(batch.values)
+        return Report(torch.full_like(losses, torch.nan), losses, status="nonfinite")
 
     def _direction(
         self,
         gradients: TaskGradients,
         weights: FloatArray,
         params: list[Tensor],
-        roles: list[bool] | None,
+        own: list[int] | None,
     ) -> list[Tensor | None]:
         out = grad.direction_buffers(gradients, params)
-        if self.task_gradients == "weighted" or roles is None:
+        if self.task_gradients == "weighted" or own is None:
             gradients.combine(weights, out)
             return out
+        shared = [block for block in range(len(params)) if block not in own]
         plain = np.where(np.isnan(weights), np.nan, 1.0)
-        for own, w in ((False, weights), (True, plain)):
-            blocks = [block for block, flag in enumerate(roles) if flag == own]
+        for blocks, w in ((shared, weights), (own, plain)):
             gradients.select(blocks).combine(w, [out[block] for block in blocks])
         return out
 
+    def _commit(
+        self,
+        params: list[Tensor],
+        direction: Sequence[Tensor | None],
+        kept: Tensor | None,
+        roles: list[bool | None] | None,
+    ) -> None:
+        """The one place where a call of backward() changes anything."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if not p.requires_grad:
+                    p.grad = None  # a frozen parameter must not move on an old direction
+        grad.assign(params, direction)
+        if roles is not None:
+            self.memory["task_specific"] = roles
+        if kept is not None:
+            self.memory.update(weights=kept.tolist(), age=self.memory.get("age", 0) + 1)
+        self._accumulated = None
+
     # -------------------------------------------------------------------------------------- lookups
 
-    def _due(self) -> bool:
-        return "weights" not in self.memory or self.memory["age"] % self.every == 0
-
-    def _with_fixed(self, weights: Tensor, batch: Batch) -> FloatArray:
-        return np.append(weights.numpy(), [1.0] * (len(batch.losses) - batch.values.size))
+    def _with_fixed(self, report: Report, batch: Batch) -> FloatArray:
+        return np.append(report.weights.numpy(), [1.0] * (len(batch.losses) - batch.values.size))
 
     def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        if not params:
+            raise ValueError("base: no parameter of this optimizer requires a gradient")
+        return params
 
     def _engine_for(self, losses: list[Tensor]) -> Engine:
         self.engine = grad.choose_engine(self.engine, losses)
@@ -356,14 +425,19 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             raise ValueError(f"losses: expected {r.size}, one per entry of preference, got {tasks}")
         return r
 
-    def _task_specific(self, rows: Sequence[grad.Row], params: list[Tensor]) -> list[bool] | None:
-        """For each parameter whether one loss alone reaches it; None if no option asks for it."""
+    def _roles(self, rows: Sequence[grad.Row]) -> list[bool | None] | None:
+        """For each parameter whether it belongs to one task; None if no option asks for it."""
         if self.gramian_over == "all" and self.task_gradients == "weighted":
             return None
-        known: Tensor | None = self.memory.get("task_specific")
-        if known is not None and known.numel() == len(params):
-            return [bool(flag) for flag in known.tolist()]
-        return task_specific(self.param_groups, rows)
+        return task_specific(self.param_groups, rows, self.memory.get("task_specific", []))
+
+    def _own_blocks(self, roles: list[bool | None] | None) -> list[int] | None:
+        """The blocks of task-specific parameters, among those that require a gradient."""
+        if roles is None:
+            return None
+        params = [p for group in self.param_groups for p in group["params"]]
+        blocks = [role for p, role in zip(params, roles, strict=True) if p.requires_grad]
+        return [block for block, role in enumerate(blocks) if role]
 
     def detect_roles(self) -> None:
         """Forgets which parameters are task-specific; the next :meth:`backward` looks again."""
@@ -371,14 +445,20 @@ class MultiTaskOptimizer(DelegatingOptimizer):
 
     @property
     def preference(self) -> Tensor | None:
-        """r, [m] float64 as it was given, or None. Settable between steps."""
-        return self.memory.get("preference")
+        """r, [m] float64 as it was given, or None; a copy. Settable between steps."""
+        r = self.memory.get("preference")
+        return None if r is None else torch.tensor(r, dtype=torch.float64)
 
     @preference.setter
     def preference(self, value: VectorLike) -> None:
         current = self.preference
         r = self._checked_preference(value, None if current is None else current.numel())
-        self.memory["preference"] = torch.from_numpy(r)
+        self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears ``.grad`` and what :meth:`accumulate` has collected."""
+        super().zero_grad(set_to_none)
+        self._accumulated = None
 
     def metrics(self) -> dict[str, float]:
         """The numbers of the last report as a flat dict for any logger; empty before the first."""
@@ -390,3 +470,8 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     def __repr__(self) -> str:
         preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
         return f"{type(self).__name__}({type(self.base).__name__}{preference})"
+
+
+def _all_finite(tensors: Sequence[Tensor | None]) -> bool:
+    values = (t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors)
+    return all(v is None or bool(v.isfinite().all()) for v in values)

@@ -131,7 +131,9 @@ class QuadraticProblem:
         """See the class."""
         self.num_tasks = integer("num_tasks", num_tasks, 2)
         self.n = num_tasks if n is None else integer("n", n, num_tasks)
-        self.scales = _positive("scales", scales or [1.0] * num_tasks, num_tasks)
+        self.scales = _positive(
+            "scales", [1.0] * num_tasks if scales is None else scales, num_tasks
+        )
 
     def losses(self, theta: Tensor) -> Tensor:
         """The m losses at θ [n], differentiable; [m] in the dtype and on the device of θ."""

@@ -127,7 +127,7 @@ def test_bad_options_and_numbers_of_losses():
         pareto_mtl_weights([1.0, 1.0], np.eye(2), np.eye(3), 0)
     with pytest.raises(ValueError, match="phase = 'end'"):
         pareto_mtl_weights([1.0, 1.0], np.eye(2), vectors, 0, phase="end")
-    assert x.grad is None and opt.memory == {}
+    assert x.grad is None and opt.memory == {"method": "ParetoMTL"}
 
 
 def solve(index, vectors, start, *, scales=(1.0, 1.0), warmup_steps=300, steps=300):

@@ -76,8 +76,8 @@ class EPO(MultiTaskOptimizer):
             raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0 or 'adaptive'")
         self.epsilon = epsilon
         self.descent: Descent = descent
-        self.offset = None if offset is None else vector("offset", offset)
-        self.unit = None if unit is None else vector("unit", unit)
+        self.offset = None if offset is None else vector("offset", offset).copy()
+        self.unit = None if unit is None else vector("unit", unit).copy()
         if self.offset is not None:
             require("offset", self.offset)
         if self.unit is not None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, choice
+from pyfront._arguments import FloatArray, choice, require
 from pyfront.functional import min_norm
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
@@ -55,6 +55,11 @@ class MGDA(MultiTaskOptimizer):
         super().__init__(base, **common)
         self.normalization = normalization
 
+    def check_losses(self, losses: FloatArray) -> None:
+        """Losses are finite, and ≥ 0 where they normalise."""
+        lowest = 0.0 if self.normalization in ("loss", "loss+") else -np.inf
+        require("losses", losses, lowest=lowest, hint="; normalization divides by the losses")
+
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
@@ -64,7 +69,7 @@ class MGDA(MultiTaskOptimizer):
             weights, gap, status = min_norm(gramian)
         else:
             s = self._scales(losses, gramian)
-            weights, gap, status = min_norm(gramian / np.outer(s, s))
+            weights, gap, status = min_norm(gramian / s[:, None] / s)
             weights = weights / s
         return Report(weights=torch.from_numpy(weights), gap=gap, status=status)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +27,8 @@ class ParetoMTL(MultiTaskOptimizer):
 
     Losses l̃ = l / ‖l‖₂ are in region k where (u_j − u_k)ᵀ l̃ ≤ 0 for all j ≠ k. Phase
     ``"feasibility"`` moves into the region; it ends when no constraint is active, judged on a
-    running average of the losses, or after ``warmup_steps``. Phase ``"descent"`` lowers all losses
+    running average of the losses, where the active constraints pull against each other, or after
+    ``warmup_steps``. Phase ``"descent"`` lowers all losses
     and keeps the active constraints. Phase ``"convergence"``, which is entered by setting
     :attr:`phase`, drops the constraints.
 
@@ -92,14 +96,28 @@ class ParetoMTL(MultiTaskOptimizer):
             reference_vectors: [K, m] for this call; the optimizer's own where None.
             **options: as for the other methods.
         """
-        if reference_vectors is not None:
-            self._call_vectors = as_reference_vectors(reference_vectors)
-            check_index(self.index, self._call_vectors.shape[0])
-        try:
+        with self._using(reference_vectors):
             report: Report = super().backward(losses, **options)
             return report
-        finally:
-            self._call_vectors = None
+
+    def step(  # type: ignore[override]
+        self,
+        closure: Losses | Callable[[], Losses] | None = None,
+        *,
+        reference_vectors: MatrixLike | None = None,
+        fixed: Tensor | None = None,
+    ) -> Report | None:
+        """:meth:`MultiTaskOptimizer.step`, with other reference vectors for this step alone.
+
+        Args:
+            closure: the losses, a callable that returns them, or None.
+            reference_vectors: [K, m] for this step; the optimizer's own where None.
+            fixed: a further loss that is added and not traded off.
+        """
+        with self._using(reference_vectors):
+            return super().step(closure, fixed=fixed)
+
+    step.hooked = True  # type: ignore[attr-defined]
 
     def check_losses(self, losses: FloatArray) -> None:
         """Losses are finite, and as many as a reference vector has entries."""
@@ -122,8 +140,8 @@ class ParetoMTL(MultiTaskOptimizer):
             losses, gramian, vectors, self.index, phase=phase, epsilon=self.epsilon
         )
         if phase == "feasibility":
-            self._advance(losses, vectors)
-        elif self.rescale:
+            self._advance(losses, vectors, report.status)
+        elif phase == "descent" and self.rescale and report.weights.any():
             report.weights.mul_(losses.size / report.weights.abs().sum())
         return report
 
@@ -139,24 +157,36 @@ class ParetoMTL(MultiTaskOptimizer):
         if value not in PHASES:
             raise ValueError(f"phase = {value!r}: must be one of {', '.join(map(repr, PHASES))}")
         self.memory["phase"] = value
+        self.memory.pop("weights", None)  # an average over phases would mean nothing
 
     @property
     def feasible(self) -> bool | None:
-        """Whether the feasibility phase ended in the region (or on its budget); None before."""
+        """Whether the feasibility phase ended in the region; None before it has ended."""
         found: bool | None = self.memory.get("feasible")
         return found
+
+    @contextmanager
+    def _using(self, vectors: MatrixLike | None) -> Iterator[None]:
+        before = self._call_vectors
+        if vectors is not None:
+            self._call_vectors = as_reference_vectors(vectors)
+            check_index(self.index, self._call_vectors.shape[0])
+        try:
+            yield
+        finally:
+            self._call_vectors = before
 
     def _current_vectors(self) -> FloatArray:
         return self._vectors if self._call_vectors is None else self._call_vectors
 
-    def _advance(self, losses: FloatArray, vectors: FloatArray) -> None:
+    def _advance(self, losses: FloatArray, vectors: FloatArray, status: str) -> None:
         """Counts a step of the feasibility phase, and ends it."""
         memory = self.memory
         steps = int(memory.get("warmup", 0)) + 1
-        mean: Tensor = memory.get("mean_losses", torch.zeros(losses.size, dtype=torch.float64))
-        mean = AVERAGE * mean + (1.0 - AVERAGE) * torch.from_numpy(losses)
-        memory.update(warmup=steps, mean_losses=mean)
-        unbiased = mean.numpy() / (1.0 - AVERAGE**steps)
+        mean = AVERAGE * np.array(memory.get("mean_losses", 0.0)) + (1.0 - AVERAGE) * losses
+        memory.update(warmup=steps, mean_losses=mean.tolist())
+        unbiased = mean / (1.0 - AVERAGE**steps)
         inside = bool((unbiased @ (vectors - vectors[self.index]).T <= 0.0).all())
-        if inside or steps >= self.warmup_steps:
-            memory.update(phase="descent", feasible=inside)
+        if inside or status == "stationary" or steps >= self.warmup_steps:
+            self.phase = "descent"
+            memory["feasible"] = inside
