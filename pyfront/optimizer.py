@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch._compile import _disable_dynamo
 
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
+from pyfront.batch import Accumulated, Batch, Losses, all_finite, finite_gramian, gather
 from pyfront.delegation import DelegatingOptimizer
 from pyfront.gradients import Engine, TaskGradients
 from pyfront.preferences import as_preference
@@ -21,27 +22,6 @@ from pyfront.report import Report
 from pyfront.roles import task_specific
 
 __all__ = ["MultiTaskOptimizer"]
-
-Losses: TypeAlias = "Sequence[Tensor] | Tensor"
-
-
-class Batch(NamedTuple):
-    """What one call of backward() works on."""
-
-    losses: list[Tensor]  # m losses to trade off, then the fixed one if there is one
-    values: FloatArray  # [m], unscaled
-    preference: FloatArray | None  # [m]
-    due: bool  # decide on new weights
-    unit: float  # the gradient scaler's factor on `losses`, 1 without one
-    sound: bool  # every value is finite
-
-
-class Accumulated(NamedTuple):
-    """Task gradients and losses of micro-batches that wait for the last one."""
-
-    rows: list[grad.Row]
-    values: FloatArray  # [m]
-    unit: float
 
 
 class MultiTaskOptimizer(DelegatingOptimizer):
@@ -165,13 +145,14 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             direction: Sequence[Tensor | None] = self._weighted_gradient(
                 batch, report, params, retain_graph
             )
-            if scaler is not None and not _all_finite(direction):
+            if batch.scaled and not all_finite(direction):
                 report, kept = self._nonfinite(batch), None
         else:
             gradients = TaskGradients(self._rows(batch, params, retain_graph))
             roles = self._roles(gradients.rows[: batch.values.size])
             own = self._own_blocks(roles)
-            report, kept = self._weigh(batch, self._gramian(gradients, own, batch, scaler))
+            over = own if self.gramian_over == "shared" else None
+            report, kept = self._weigh(batch, finite_gramian(gradients, over, batch))
             direction = self._direction(gradients, self._with_fixed(report, batch), params, own)
         self._commit(params, direction, kept, roles)
         self.report = report
@@ -191,7 +172,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         Raises:
             ValueError, TypeError: as for :meth:`backward`.
         """
-        batch = self._batch(losses, None, scaler, None, whole=False)
+        batch = gather(losses, scaler, None, self._accumulated)  # any part is in the domain
         rows = self._rows(batch, self._params(), retain_graph=False)
         self._accumulated = Accumulated(rows, batch.values, batch.unit)
 
@@ -244,54 +225,23 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         preference: VectorLike | None,
         scaler: torch.amp.GradScaler | None,
         fixed: Tensor | None,
-        *,
-        whole: bool = True,
     ) -> Batch:
-        """Checks what came in; the method's own domain only for a ``whole`` batch."""
-        roots = grad.as_losses(losses)
-        values = grad.loss_values(roots)
-        r = self._preference_for(preference, values.size)
-        extra = [] if fixed is None else grad.as_losses([fixed], name="fixed")
-        finite = np.isfinite([*values, *grad.loss_values(extra)] if extra else values)
-        if scaler is None:
-            require("losses", values)
-            if extra:
-                require("fixed", grad.loss_values(extra))
-        roots += extra
-        if scaler is not None:
-            roots = [scaler.scale(loss) for loss in roots]
-        unit = 1.0 if scaler is None else float(scaler.get_scale())
-        if self._accumulated is not None:
-            values = self._accumulated_values(values, unit)
-        sound = bool(finite.all() and np.isfinite(values).all())
-        if sound and whole:
-            self.check_losses(values)
+        batch = gather(losses, scaler, fixed, self._accumulated)
+        r = self._preference_for(preference, batch.values.size)
+        if batch.sound:
+            self.check_losses(batch.values)
         kept = self.memory.get("weights")
-        waiting = kept is not None and len(kept) == values.size and preference is None
+        waiting = kept is not None and len(kept) == batch.values.size and preference is None
         due = not waiting or self.memory["age"] % self.every == 0
-        return Batch(roots, values, r, due, unit, sound)
-
-    def _accumulated_values(self, values: FloatArray, unit: float) -> FloatArray:
-        before = self._accumulated
-        assert before is not None
-        if before.values.size != values.size:
-            raise ValueError(
-                f"losses: expected {before.values.size} as in accumulate(), got {values.size}"
-            )
-        if before.unit != unit:
-            raise ValueError(
-                f"scaler: the losses are scaled by {unit:g} here and by {before.unit:g} in "
-                "accumulate()"
-            )
-        if before.rows and len(before.rows[0]) != len(self._params()):
-            raise ValueError("losses: the parameters have changed since accumulate()")
-        return before.values + values
+        return batch._replace(preference=r, due=due)
 
     def _rows(self, batch: Batch, params: list[Tensor], retain_graph: bool) -> list[grad.Row]:
         names = [f"losses[{task}]" for task in range(batch.values.size)] + ["fixed"]
         engine = self._engine_for(batch.losses)
         rows = grad.task_rows(batch.losses, params, engine, retain_graph, names)
         if self._accumulated is not None:
+            if len(self._accumulated.rows[0]) != len(params):
+                raise ValueError("losses: the parameters have changed since accumulate()")
             for task, before in enumerate(self._accumulated.rows):
                 rows[task] = grad.add_rows(before, rows[task])
         return rows
@@ -304,30 +254,6 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         weights = self._with_fixed(report, batch).tolist()
         engine = self._engine_for(batch.losses)
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
-
-    def _gramian(
-        self, gradients: TaskGradients, own: list[int] | None, batch: Batch, scaler: object
-    ) -> FloatArray:
-        """C of the m losses in their own unit; all of it NaN if anything is not finite."""
-        m = batch.values.size
-        if self.gramian_over == "shared" and own is not None:
-            shared = [b for b in range(gradients.table.blocks) if b not in own]
-            if not shared:
-                raise ValueError("gramian_over='shared': no parameter is reached by two losses")
-            c = gradients.select(shared).gramian()
-            diagonal = np.diagonal(c) + np.diagonal(gradients.select(own).gramian())
-        else:
-            c = gradients.gramian()
-            diagonal = np.diagonal(c)
-        if batch.sound and np.isfinite(diagonal).all():
-            return c[:m, :m] / batch.unit**2
-        if scaler is None:
-            task = int(np.flatnonzero(~np.isfinite(diagonal))[0])
-            name = f"losses[{task}] = {batch.values[task]:g}" if task < m else "fixed"
-            raise ValueError(
-                f"{name}: its gradient is not finite (squared norm {diagonal[task]:g})"
-            )
-        return np.full((m, m), np.nan)
 
     def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Tensor | None]:
         """The report with the weights to apply, and the weights to keep for later steps."""
@@ -470,8 +396,3 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     def __repr__(self) -> str:
         preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
         return f"{type(self).__name__}({type(self.base).__name__}{preference})"
-
-
-def _all_finite(tensors: Sequence[Tensor | None]) -> bool:
-    values = (t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors)
-    return all(v is None or bool(v.isfinite().all()) for v in values)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pyfront._arguments import FloatArray, MatrixLike, integer
+from pyfront.batch import Losses
 from pyfront.functional import ParetoMtlPhase, pareto_mtl_weights
-from pyfront.optimizer import Losses, MultiTaskOptimizer
+from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_reference_vectors, check_index
 from pyfront.report import Report
 

@@ -1,0 +1,114 @@
+"""What one call of backward() works on: checked losses, and the Gramian of their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront._arguments import FloatArray, require
+from pyfront.gradients import Row, TaskGradients, as_losses, loss_values
+
+__all__ = ["Accumulated", "Batch", "Losses", "all_finite", "finite_gramian", "gather"]
+
+Losses: TypeAlias = "Sequence[Tensor] | Tensor"
+
+
+class Batch(NamedTuple):
+    """The losses of a step and what is known about them."""
+
+    losses: list[Tensor]  # m losses to trade off, then the fixed one if there is one; scaled
+    values: FloatArray  # [m], unscaled, with those of micro-batches before
+    unit: float  # the gradient scaler's factor on `losses`, 1 without one
+    scaled: bool  # by a gradient scaler: what is not finite does not raise
+    sound: bool  # every value is finite
+    preference: FloatArray | None = None  # [m]
+    due: bool = True  # decide on new weights
+
+
+class Accumulated(NamedTuple):
+    """Task gradients and losses of micro-batches that wait for the last one."""
+
+    rows: list[Row]
+    values: FloatArray  # [m]
+    unit: float
+
+
+def gather(
+    losses: Losses,
+    scaler: torch.amp.GradScaler | None,
+    fixed: Tensor | None,
+    accumulated: Accumulated | None,
+) -> Batch:
+    """Checks the losses and scales them; a ``ValueError`` or ``TypeError`` names the first bad one.
+
+    Args:
+        losses: m scalar tensors, or a 1-D tensor [m].
+        scaler: a gradient scaler; with it, values that are not finite pass.
+        fixed: one more loss, that is not traded off.
+        accumulated: what earlier micro-batches left.
+    """
+    roots = as_losses(losses)
+    values = loss_values(roots)
+    extra = [] if fixed is None else as_losses([fixed], name="fixed")
+    extra_values = loss_values(extra) if extra else np.zeros(0)
+    if scaler is None:
+        require("losses", values)
+        require("fixed", extra_values)
+    roots += extra
+    unit = 1.0
+    if scaler is not None:
+        roots = [scaler.scale(loss) for loss in roots]
+        unit = float(scaler.get_scale())
+    if accumulated is not None:
+        _check_same(accumulated, values, unit)
+        values = values + accumulated.values
+    sound = bool(np.isfinite(values).all() and np.isfinite(extra_values).all())
+    return Batch(roots, values, unit, scaler is not None, sound)
+
+
+def _check_same(before: Accumulated, values: FloatArray, unit: float) -> None:
+    if before.values.size != values.size:
+        raise ValueError(
+            f"losses: expected {before.values.size} as in accumulate(), got {values.size}"
+        )
+    if before.unit != unit:
+        raise ValueError(
+            f"scaler: the losses are scaled by {unit:g} here and by {before.unit:g} in accumulate()"
+        )
+
+
+def finite_gramian(
+    gradients: TaskGradients, left_out: list[int] | None, batch: Batch
+) -> FloatArray:
+    """C of the m losses in their own unit, without the blocks that are ``left_out``.
+
+    Where a gradient is not finite, in any block or of the fixed loss: a ``ValueError`` that names
+    it, or all NaN for a batch under a gradient scaler.
+    """
+    m = batch.values.size
+    if left_out is None:
+        c = gradients.gramian()
+        diagonal = np.diagonal(c)
+    else:
+        kept = [block for block in range(gradients.table.blocks) if block not in left_out]
+        if not kept:
+            raise ValueError("gramian_over='shared': no parameter is reached by two losses")
+        c = gradients.select(kept).gramian()
+        diagonal = np.diagonal(c) + np.diagonal(gradients.select(left_out).gramian())
+    if batch.sound and np.isfinite(diagonal).all():
+        return c[:m, :m] / batch.unit**2
+    if batch.scaled:
+        return np.full((m, m), np.nan)
+    task = int(np.flatnonzero(~np.isfinite(diagonal))[0])
+    name = f"losses[{task}] = {batch.values[task]:g}" if task < m else "fixed"
+    raise ValueError(f"{name}: its gradient is not finite (squared norm {diagonal[task]:g})")
+
+
+def all_finite(tensors: Sequence[Tensor | None]) -> bool:
+    """True if no tensor holds NaN or infinity; sparse ones are judged by their values."""
+    values = (t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors)
+    return all(v is None or bool(v.isfinite().all()) for v in values)
