@@ -51,12 +51,12 @@ class Solution:
         method: the name of the method.
         train_losses: l on the training set, m finite numbers.
         test_losses: l on the test set, m finite numbers, or None.
-        preference: r, m numbers > 0, or None for a method that takes none.
+        preference: r, m numbers ≥ 0, or None for a method that takes none.
         metrics: any further finite numbers by name (accuracies, seconds, …).
         checkpoint: where the trained model lies, or None.
 
     Raises:
-        ValueError: a number that is not finite, a preference that is not > 0, or differing lengths.
+        ValueError: a number that is not finite, a preference that is < 0, or differing lengths.
 
     Example:
         >>> Solution(method="EPO", preference=[0.5, 0.5], train_losses=[0.2, 0.2]).num_tasks
@@ -86,8 +86,8 @@ class Solution:
                 raise ValueError(f"{name}: {len(checked)} values for {self.num_tasks} tasks")
             object.__setattr__(self, name, checked)
         for index, value in enumerate(self.preference or ()):
-            if value <= 0.0:
-                raise ValueError(f"preference[{index}] = {value}: expected a number > 0")
+            if value < 0.0:
+                raise ValueError(f"preference[{index}] = {value}: expected a number ≥ 0")
         if not isinstance(self.metrics, Mapping):
             raise ValueError(f"metrics = {self.metrics!r}: expected numbers by name")
         metrics = {str(k): _number(f"metrics[{k!r}]", v) for k, v in self.metrics.items()}

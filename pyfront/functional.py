@@ -370,9 +370,14 @@ def _check_out(
     memory = {
         g.untyped_storage().data_ptr() for row in gradients.rows for g in row if g is not None
     }
+    written: set[int] = set()
     for block, (target, like) in enumerate(zip(out, likes, strict=True)):
         if target is None:
             continue
+        if not isinstance(target, Tensor):
+            raise TypeError(f"out[{block}]: expected a tensor or None, got {type(target).__name__}")
+        if target.device.type != "cpu":
+            raise ValueError(f"out[{block}]: device {target.device} is not supported by this build")
         if like is not None and (target.shape != like.shape or target.dtype != like.dtype):
             raise ValueError(
                 f"out[{block}]: expected {list(like.shape)} {like.dtype}, got "
@@ -380,3 +385,6 @@ def _check_out(
             )
         if target.numel() and target.untyped_storage().data_ptr() in memory:
             raise ValueError(f"out[{block}]: shares memory with a gradient")
+        if target.numel() and target.data_ptr() in written:
+            raise ValueError(f"out[{block}]: shares memory with another block")
+        written.add(target.data_ptr())

@@ -20,9 +20,12 @@ class Report:
             :mod:`pyfront.functional` returns.
         weights: w, [m] float64: the direction is Σ_j w_j g_j. After smoothing and scaling.
         gramian: C, [m, m] float64, or None as for losses and where the method needs losses only.
-        phase: ``"balance"`` or ``"descent"`` (EPO), None for methods without phases.
-        status: ``"ok"``, or what to look at: ``"stationary"`` (no direction improves what is
-            asked for), ``"iteration_limit"``, ``"fallback_relaxed"``, ``"fallback_min_norm"``,
+        phase: ``"balance"`` or ``"descent"`` (EPO); ``"feasibility"``, ``"descent"`` or
+            ``"convergence"`` (Pareto MTL); None for methods without phases and on steps that keep
+            earlier weights.
+        status: ``"ok"``, or what to look at: ``"stationary"`` (all gradients or losses are
+            zero, or constraints cancel), ``"feasible"``, ``"iteration_limit"``,
+            ``"fallback_relaxed"``, ``"fallback_min_norm"``,
             ``"nonfinite"`` (nothing was solved; the weights are NaN).
         gap: certificate of the min-norm solver, ≥ 0 and zero at the optimum.
         non_uniformity: μ of EPO, ≥ 0, zero exactly on the preference ray.

@@ -268,6 +268,22 @@ def test_bad_gramians(value, message):
         pyfront.functional.epo_weights([1.0] * len(value), value, [0.5] * len(value))
 
 
+def test_bad_targets_of_combine():
+    g, combine = torch.ones(3), pyfront.functional.combine
+    with pytest.raises(TypeError, match=r"out\[0\].*float"):
+        combine([[g]], [1.0], out=[3.0])
+    with pytest.raises(ValueError, match=r"out\[0\].*meta"):
+        combine([[g]], [1.0], out=[torch.empty(3, device="meta")])
+    with pytest.raises(ValueError, match=r"out\[0\]: shares memory"):
+        combine([[g]], [1.0], out=[g])
+    target = torch.zeros(3)
+    with pytest.raises(ValueError, match=r"out\[1\]: shares memory"):
+        combine([[g, g + 1]], [1.0], out=[target, target])
+    with pytest.raises(ValueError, match=r"out\[0\]: expected \[3\]"):
+        combine([[g]], [1.0], out=[torch.zeros(4)])
+    assert combine([[g]], [2.0], out=[target])[0] is target and target.tolist() == [2.0] * 3
+
+
 def test_cuda_says_why_it_is_not_available():
     found = pyfront.cuda_available()
     assert not found and "CPU" in found.reason

@@ -105,7 +105,7 @@ def test_losses_that_were_not_measured():
         ({"train_losses": [1.0, True]}, r"train_losses\[1\] = True"),
         ({"test_losses": [1.0]}, "test_losses: 1 values for 2 tasks"),
         ({"test_losses": [1.0, math.inf]}, r"test_losses\[1\] = inf"),
-        ({"preference": [0.5, 0.0]}, r"preference\[1\] = 0.0"),
+        ({"preference": [0.5, -0.1]}, r"preference\[1\] = -0.1"),
         ({"preference": [0.5]}, "preference: 1 values for 2 tasks"),
         ({"metrics": {"accuracy": math.nan}}, r"metrics\['accuracy'\] = nan"),
         ({"metrics": [1]}, r"metrics = \[1\]"),
