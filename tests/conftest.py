@@ -2,6 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import settings
+
+# no test asserts a time: a busy machine must not fail one
+settings.register_profile("pyfront", deadline=None)
+settings.load_profile("pyfront")
 
 
 @pytest.fixture(autouse=True)
