@@ -369,24 +369,6 @@ def test_distributed_checkpoint_gets_and_sets_state(two_heads, method):
         assert torch.equal(p, q)
 
 
-def test_compiled_model_gives_the_same_step(two_heads, method):
-    compiled = copy.deepcopy(two_heads)
-    fast = torch.compile(compiled, backend="aot_eager")
-    opt, opt_compiled = method(sgd(two_heads)), method(sgd(compiled))
-    for _ in range(2):
-        opt.step([(y**2).mean() for y in two_heads(X)])
-        opt_compiled.step([(y**2).mean() for y in fast(X)])
-    for p, q in zip(two_heads.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(p, q)
-
-
-def test_donated_buffers_are_explained(two_heads):
-    fast = torch.compile(lambda x: [(y**2).mean() * x.sum().cos() for y in two_heads(x)])
-    sum(fast(X)).backward()  # compiled for one backward pass
-    with pytest.raises(RuntimeError, match=r"losses\[0\].*donated_buffer = False"):
-        MGDA(sgd(two_heads)).backward(fast(X))
-
-
 def test_report_and_metrics_are_plain_values(two_heads):
     opt = EPO(sgd(two_heads), [0.7, 0.3])
     assert opt.metrics() == {}
