@@ -50,7 +50,10 @@ def gather(
         scaler: a gradient scaler; with it, values that are not finite pass.
         fixed: one more loss, that is not traded off.
         accumulated: what earlier micro-batches left.
+
+    Raises a ``RuntimeError`` where torch.distributed runs more than one process.
     """
+    _refuse_several_processes()
     roots = as_losses(losses)
     values = loss_values(roots)
     extra = [] if fixed is None else as_losses([fixed], name="fixed")
@@ -68,6 +71,18 @@ def gather(
         values = values + accumulated.values
     sound = bool(np.isfinite(values).all() and np.isfinite(extra_values).all())
     return Batch(roots, values, unit, scaler is not None, sound)
+
+
+def _refuse_several_processes() -> None:
+    """Local gradients are not the whole batch's: each process would go its own way, silently."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    if (ranks := distributed.get_world_size()) > 1:
+        raise RuntimeError(
+            f"torch.distributed runs {ranks} processes: training one model in several processes is "
+            "not supported yet"
+        )
 
 
 def _check_same(before: Accumulated, values: FloatArray, unit: float) -> None:

@@ -284,6 +284,17 @@ def test_bad_targets_of_combine():
     assert combine([[g]], [2.0], out=[target])[0] is target and target.tolist() == [2.0] * 3
 
 
+def test_several_processes_are_refused_instead_of_diverging(two_heads, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    opt = mgda(two_heads.parameters())
+    with pytest.raises(RuntimeError, match="2 processes.*not supported"):
+        opt.step(two_heads.losses(X))
+    assert all(p.grad is None for p in two_heads.parameters())
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
+    assert opt.step(two_heads.losses(X)).status == "ok"
+
+
 def test_cuda_says_why_it_is_not_available():
     found = pyfront.cuda_available()
     assert not found and "CPU" in found.reason
