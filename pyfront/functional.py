@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias, cast, overload
+from typing import Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -284,19 +284,26 @@ def pareto_mtl_weights(
             f"reference_vectors: expected {c.shape[0]} columns, one a task, got {vectors.shape[1]}"
         )
     check_index(index, vectors.shape[0])
-    choice("phase", phase, ("feasibility", "descent", "convergence"))
+    choice("phase", phase, get_args(ParetoMtlPhase))
     if not epsilon >= 0.0:
         raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0")
-    weights, status, gap = _core.pareto_mtl(values, c, vectors, index, phase, epsilon)
-    return Report(
-        weights=torch.from_numpy(weights),
-        phase=phase,
-        status=status,
-        gap=gap,
-    )
+    return pareto_mtl(values, c, vectors, index, phase, epsilon)
 
 
 # -------------------------------------------------------------------------- used by the methods too
+
+
+def pareto_mtl(
+    losses: FloatArray,
+    gramian: FloatArray,
+    vectors: FloatArray,
+    index: int,
+    phase: ParetoMtlPhase,
+    epsilon: float,
+) -> Report:
+    """:func:`pareto_mtl_weights` on arrays that have been checked, with unit vectors."""
+    weights, status, gap = _core.pareto_mtl(losses, gramian, vectors, index, phase, epsilon)
+    return Report(weights=torch.from_numpy(weights), phase=phase, status=status, gap=gap)
 
 
 class MinNorm(NamedTuple):

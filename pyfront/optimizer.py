@@ -259,16 +259,15 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         """The report with the weights to apply, and the weights to keep for later steps."""
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
-        kept = self.memory.get("weights")
-        previous = None if kept is None else torch.tensor(kept, dtype=torch.float64)
         s = self.weight_smoothing
-        if batch.due or previous is None:
+        if batch.due:
             report = self.decide(batch.values, c, batch.preference)
             weights = report.weights
-            if s > 0.0 and previous is not None and previous.shape == weights.shape:
-                weights = s * previous + (1.0 - s) * weights
+            previous = self.memory.get("weights", [])  # read now: a method may have dropped them
+            if s > 0.0 and len(previous) == weights.numel():
+                weights = s * torch.tensor(previous, dtype=torch.float64) + (1.0 - s) * weights
         else:
-            weights = previous
+            weights = torch.tensor(self.memory["weights"], dtype=torch.float64)
             report = Report(weights=weights)
         report = replace(
             report,

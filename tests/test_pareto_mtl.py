@@ -218,3 +218,14 @@ def test_vectors_of_one_call_and_rescaled_weights():
     assert not torch.equal(own, other) and torch.equal(opt.backward(losses()).weights, own)
     scaled = ParetoMTL(base, [[1.0, 0.0], [0.0, 1.0]], 1, warmup_steps=0, rescale=True)
     assert scaled.backward(losses()).weights.abs().sum().item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("options", [{"weight_smoothing": 0.9}, {"every": 10}])
+def test_weights_of_one_phase_do_not_reach_into_the_next(options):
+    x = torch.nn.Parameter(torch.tensor([1.0, 0.3]))
+    losses = lambda: [x[0] ** 2 + 0.1, x[1] ** 2 + 0.1]  # noqa: E731
+    base, vectors = torch.optim.SGD([x], lr=0.0), [[1.0, 0.0], [0.0, 1.0]]
+    expected = ParetoMTL(base, vectors, 1, warmup_steps=0).backward(losses()).weights
+    opt = ParetoMTL(base, vectors, 1, warmup_steps=1, **options)
+    assert opt.backward(losses()).phase == "feasibility"
+    torch.testing.assert_close(opt.backward(losses()).weights, expected)

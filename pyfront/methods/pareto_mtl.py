@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, MatrixLike, integer
+from pyfront._arguments import FloatArray, MatrixLike, choice, integer
 from pyfront.batch import Losses
-from pyfront.functional import ParetoMtlPhase, pareto_mtl_weights
+from pyfront.functional import ParetoMtlPhase, pareto_mtl
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_reference_vectors, check_index
 from pyfront.report import Report
 
 __all__ = ["ParetoMTL"]
 
-PHASES = ("feasibility", "descent", "convergence")
 AVERAGE = 0.9  # of the losses on which feasibility is judged
 
 
@@ -137,9 +136,10 @@ class ParetoMTL(MultiTaskOptimizer):
         assert gramian is not None
         vectors = self._current_vectors()
         phase = self.phase
-        report = pareto_mtl_weights(
-            losses, gramian, vectors, self.index, phase=phase, epsilon=self.epsilon
-        )
+        if self.memory.get("decided_in", phase) != phase:
+            self.memory.pop("weights", None)  # an average over phases would mean nothing
+        self.memory["decided_in"] = phase
+        report = pareto_mtl(losses, gramian, vectors, self.index, phase, self.epsilon)
         if phase == "feasibility":
             self._advance(losses, vectors, report.status)
         elif phase == "descent" and self.rescale and report.weights.any():
@@ -155,10 +155,9 @@ class ParetoMTL(MultiTaskOptimizer):
 
     @phase.setter
     def phase(self, value: ParetoMtlPhase) -> None:
-        if value not in PHASES:
-            raise ValueError(f"phase = {value!r}: must be one of {', '.join(map(repr, PHASES))}")
+        choice("phase", value, get_args(ParetoMtlPhase))
         self.memory["phase"] = value
-        self.memory.pop("weights", None)  # an average over phases would mean nothing
+        self.memory.pop("weights", None)  # decide anew at the next step
 
     @property
     def feasible(self) -> bool | None:
@@ -189,5 +188,5 @@ class ParetoMTL(MultiTaskOptimizer):
         unbiased = mean / (1.0 - AVERAGE**steps)
         inside = bool((unbiased @ (vectors - vectors[self.index]).T <= 0.0).all())
         if inside or status == "stationary" or steps >= self.warmup_steps:
-            self.phase = "descent"
-            memory["feasible"] = inside
+            # this step's weights are still kept after this: an age of 0 then makes the next decide
+            memory.update(phase="descent", feasible=inside, age=-1)
