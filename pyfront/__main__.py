@@ -1,12 +1,17 @@
 """`python -m pyfront`."""
 
+import os
 import sys
 
 if __name__ == "__main__":
     try:
-        from pyfront.demo import main
+        from pyfront.cli import main
 
         sys.exit(main())
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # not sys.exit: where the interrupt has passed through an exec(), as inside an import, the
+        # interpreter overrides the status and ends by the signal
+        os._exit(130)

@@ -1,12 +1,11 @@
 """`python -m pyfront demo`: EPO, linear scalarization and MGDA on pictures of two items."""
 
 import argparse
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +13,12 @@ from torch.nn.functional import cross_entropy
 
 import pyfront
 from pyfront._extras import require
+from pyfront.cli import Commands, whole_number
 from pyfront.datasets import KINDS, TwoItems, choose_kind, multi_digits, multi_mnist
 from pyfront.front import Front, Solution
 from pyfront.plots import plot_front, save_figure
 
-__all__ = ["METHODS", "LeNet", "main"]
+__all__ = ["METHODS", "LeNet", "add_command", "run_command"]
 
 _TRAIN, _TEST = 20_000, 5_000  # pictures
 _LEARNING_RATE = 1e-2
@@ -183,23 +183,6 @@ def _method_rows(front: Front) -> Iterator[str]:
         yield f"{method:8} {len(part):9}  {volume:11.4f}  {seconds:7.1f}"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        with contextlib.suppress(ValueError):
-            if least <= (value := int(text)) <= most:
-                return value
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, {least} to {most}")
-
-    return parse
-
-
 def _methods(text: str) -> list[str]:
     names = text.lower().split(",")
     for name in names:
@@ -208,10 +191,10 @@ def _methods(text: str) -> list[str]:
     return names
 
 
-def _parser() -> tuple[_Parser, _Parser]:
-    parser = _Parser(prog="python -m pyfront", description=pyfront.__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo")
-    demo: _Parser = commands.add_parser("demo", help=__doc__, description=__doc__)
+def add_command(commands: Commands) -> None:
+    """Adds `demo` to the command line."""
+    demo = commands.add_parser("demo", help=__doc__, description=__doc__)
+    demo.set_defaults(run=run_command, error=demo.error)
     add = demo.add_argument
     choices = ", ".join(METHODS)
     add(
@@ -221,14 +204,14 @@ def _parser() -> tuple[_Parser, _Parser]:
         metavar="NAME[,NAME]",
         help=f"of {choices}; default all",
     )
-    add("--preferences", type=_whole(1, 100), default=5, metavar="K", help="rays (default 5)")
+    add("--preferences", type=whole_number(1, 100), default=5, metavar="K", help="rays (default 5)")
     add(
         *("--epochs",),
-        type=_whole(1, 10_000),
+        type=whole_number(1, 10_000),
         metavar="N",
         help=f"default {_EPOCHS[12]}, with --data {_EPOCHS[28]}; the same for every method",
     )
-    add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N", help="default 0")
+    add("--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="default 0")
     add("--out", type=Path, default=Path("pyfront-demo"), metavar="DIR", help="default %(default)s")
     add(
         *("--data",),
@@ -243,7 +226,6 @@ def _parser() -> tuple[_Parser, _Parser]:
         help="made from --data; by default multi-mnist if there is a folder mnist, otherwise "
         "multi-fashion; a folder of idx files is MNIST unless its name says fashion",
     )
-    return parser, demo
 
 
 def _load(args: argparse.Namespace) -> TwoItems:
@@ -276,21 +258,18 @@ def _demo(args: argparse.Namespace, data: TwoItems) -> None:
     print(f"\nfront.png and front.json are in {args.out.resolve()}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for bad input, 130 for Ctrl-C."""
-    parser, demo = _parser()
-    args = parser.parse_args(argv)
+def run_command(args: argparse.Namespace) -> None:
+    """Trains, prints the table and writes the picture and the front."""
     if args.dataset and not args.data:
-        demo.error("--dataset needs --data")
+        args.error("--dataset needs --data")
     try:
         for module in ("matplotlib", "moocore", "tqdm"):  # before the training, not after it
             require(module, "demo")
         data = _load(args)
     except (ImportError, OSError, ValueError) as error:
-        demo.error(str(error))
+        args.error(str(error))
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        demo.error(f"--out {args.out}: cannot be made ({error.strerror})")
+        args.error(f"--out {args.out}: cannot be made ({error.strerror})")
     _demo(args, data)
-    return 0

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pyfront.demo import main
+from pyfront.cli import main
 from pyfront.front import Front
 
 for package in ("matplotlib", "moocore", "sklearn", "tqdm"):
