@@ -99,6 +99,8 @@ class GramianWorker {
       : kernels_(kernels),
         table_(table),
         chunks_(chunks),
+        // the widened panel of all tasks stays well inside a second-level cache
+        width_(std::clamp<std::int64_t>(16384 / table.tasks / 64 * 64, 256, panel_width)),
         rows_(static_cast<std::size_t>(table.tasks)),
         panel_(table.tasks * panel_stride),
         sums_(pair_index(table.tasks, 0) * sum_lanes) {}
@@ -111,7 +113,7 @@ class GramianWorker {
     auto block = chunks_.block_of(chunks_.begin(chunk));
     for (auto k = chunks_.begin(chunk); k < end;) {
       while (chunks_.offset(block + 1) <= k) ++block;
-      const auto width = std::min(panel_width, end - k);
+      const auto width = std::min(width_, end - k);
       if (chunks_.offset(block + 1) - k >= width && width % sum_lanes == 0) {
         add_direct(block, k, width);
       } else {
@@ -129,8 +131,11 @@ class GramianWorker {
       rows_[static_cast<std::size_t>(task)] =
           element(table_, task, block, k - chunks_.offset(block));
     }
-    kernels_.add_products(rows_.data(), table_.dtype(block), table_.tasks, width, panel_.data(),
-                          sums_.data());
+    // few rows stream through so fast that the processor's own prefetching is better
+    const bool prefetch = table_.tasks > row_tile && chunks_.offset(block + 1) - k > 2 * width;
+    const auto ahead = prefetch ? 2 * width * size_of(table_.dtype(block)) : 0;
+    kernels_.add_products(rows_.data(), table_.dtype(block), table_.tasks, width, ahead,
+                          panel_.data(), sums_.data());
   }
 
   // A panel across several blocks, or of odd width, is widened piece by piece, zeros behind it.
@@ -149,7 +154,7 @@ class GramianWorker {
       std::fill(row + width, row + padded, 0.0);
       rows_[static_cast<std::size_t>(task)] = row;
     }
-    kernels_.add_products(rows_.data(), DType::float64, table_.tasks, padded, panel_.data(),
+    kernels_.add_products(rows_.data(), DType::float64, table_.tasks, padded, 0, panel_.data(),
                           sums_.data());
   }
 
@@ -161,6 +166,7 @@ class GramianWorker {
   const GramianKernels& kernels_;
   const GradientTable& table_;
   const Chunks& chunks_;
+  std::int64_t width_;
   std::vector<const void*> rows_;
   Scratch panel_;
   Scratch sums_;
@@ -230,9 +236,10 @@ void combine(const GradientTable& jacobian, std::span<const double> weights,
   const int wide = chunks.workers(threads);
   const auto m = static_cast<std::size_t>(jacobian.tasks);
   std::vector<const void*> rows(m * static_cast<std::size_t>(wide));
+  // from the end, which the caches still hold after gramian() has read J
   parallel_for(chunks.count, wide, [&](int worker, std::int64_t chunk) {
     const std::span own(rows.data() + m * static_cast<std::size_t>(worker), m);
-    combine_chunk(kernels, jacobian, weights, direction, chunks, chunk, own);
+    combine_chunk(kernels, jacobian, weights, direction, chunks, chunks.count - 1 - chunk, own);
   });
 }
 

@@ -13,7 +13,8 @@ struct Simd {
   using Bits = __v4di;
   static constexpr const char* name = "avx2";
   static constexpr int lanes = 4;
-  static constexpr int tile_columns = 2;
+  static constexpr int tile_rows = 2;   // that fit the registers beside four columns
+  static constexpr int rows_below = 0;  // that fit beside a triangle of four
 
   static Vector broadcast(double x) { return _mm256_set1_pd(x); }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_pd(a, b, c); }

@@ -13,7 +13,8 @@ struct Simd {
   using Bits = __v8di;
   static constexpr const char* name = "avx512";
   static constexpr int lanes = 8;
-  static constexpr int tile_columns = 4;
+  static constexpr int tile_rows = 4;   // that fit the registers beside four columns
+  static constexpr int rows_below = 4;  // that fit beside a triangle of four
 
   static Vector broadcast(double x) { return _mm512_set1_pd(x); }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_pd(a, b, c); }

@@ -11,7 +11,8 @@ struct Simd {
   typedef std::int64_t Bits __attribute__((vector_size(16)));
   static constexpr const char* name = "baseline";
   static constexpr int lanes = 2;
-  static constexpr int tile_columns = 2;
+  static constexpr int tile_rows = 2;   // that fit the registers beside four columns
+  static constexpr int rows_below = 0;  // that fit beside a triangle of four
 
   static Vector broadcast(double x) { return Vector{x, x}; }
   static Vector fma(Vector a, Vector b, Vector c) { return a * b + c; }

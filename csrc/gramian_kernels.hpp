@@ -7,7 +7,8 @@
 namespace pyfront {
 
 // Shape of the work that every instruction set shares, so that all sum in one order.
-inline constexpr std::int64_t panel_width = 512;  // elements of each task that are widened together
+inline constexpr std::int64_t panel_width =
+    1024;  // elements of each task that are widened together
 inline constexpr std::int64_t panel_stride = panel_width + 8;  // odd in cache lines: no aliasing
 inline constexpr std::int64_t sum_lanes = 8;                   // partial sums of one entry of C
 inline constexpr std::int64_t row_tile = 4;  // tasks whose products share registers
@@ -27,9 +28,10 @@ struct GramianKernels {
   // Widens `count` elements to float64.
   void (*widen)(const void* source, DType dtype, std::int64_t count, double* out);
   // sums[pair_index(i, j)][k mod sum_lanes] += x_ik x_jk for k < count ≤ panel_width, a multiple of
-  // sum_lanes. `panel` [tasks × panel_stride] is room for the widened rows.
+  // sum_lanes. `wide` [tasks × panel_stride] is room for the widened rows; memory up to `ahead`
+  // bytes behind the rows is prefetched.
   void (*add_products)(const void* const* rows, DType dtype, std::int64_t tasks, std::int64_t count,
-                       double* panel, double* sums);
+                       std::int64_t ahead, double* wide, double* sums);
   // out_k = Σ_j w_j x_jk in float64, in the order of j, rounded once; `streaming` writes past the
   // caches.
   void (*weighted_sum)(const void* const* rows, DType dtype, const double* weights,

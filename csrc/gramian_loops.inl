@@ -5,7 +5,20 @@
 
 using Vector = Simd::Vector;
 
-// Asks for memory that the next panel reads; an address behind the block does no harm.
+template <class T>
+struct Type {
+  using type = T;
+};
+template <bool condition, class A, class B>
+struct Choose : Type<A> {};
+template <class A, class B>
+struct Choose<false, A, B> : Type<B> {};
+template <class A, class B>
+constexpr bool same = false;
+template <class A>
+constexpr bool same<A, A> = true;
+
+// Asks for memory that is read soon; an address behind the block does no harm.
 void prefetch(const void* address, std::int64_t offset) {
   const auto target =
       reinterpret_cast<std::uintptr_t>(address) + static_cast<std::uintptr_t>(offset);
@@ -30,112 +43,126 @@ double* sums_of(double* sums, std::int64_t i, std::int64_t j) {
   return sums + sum_lanes * pair_index(i, j);
 }
 
-// Products among R rows, lower triangle, from C[first][first] on. With `keep` the rows are widened
-// into `wide` on the way. Row i prefetches `ahead[i]` bytes further.
-template <class T, int R, bool keep>
-void diagonal_tile(const T* const* rows, std::int64_t count, std::int64_t first, double* sums,
-                   const std::int64_t* ahead, double* wide) {
-  for (std::int64_t lane = 0; lane < sum_lanes; lane += Simd::lanes) {
-    Vector s[R][R];
-    for (int i = 0; i < R; ++i)
-      for (int j = 0; j <= i; ++j) s[i][j] = Simd::load(sums_of(sums, first + i, first + j) + lane);
-    for (std::int64_t k = lane; k < count; k += sum_lanes) {
-      Vector v[R];
-      for (int i = 0; i < R; ++i) {
-        prefetch(rows[i] + k, ahead[i]);
-        v[i] = Simd::load(rows[i] + k);
-        if constexpr (keep) Simd::store(wide + i * panel_stride + k, v[i]);
-        for (int j = 0; j <= i; ++j) s[i][j] = Simd::fma(v[i], v[j], s[i][j]);
-      }
-    }
-    for (int i = 0; i < R; ++i)
-      for (int j = 0; j <= i; ++j) Simd::store(sums_of(sums, first + i, first + j) + lane, s[i][j]);
-  }
-}
+// A panel of every task's gradient of type S, and where its products go.
+template <class S>
+struct Panel {
+  const S* const* sources;
+  std::int64_t tasks;
+  std::int64_t count;  // elements
+  std::int64_t ahead;  // bytes to the elements to prefetch
+  double* wide;        // [tasks × panel_stride], room for the widened rows
+  double* sums;
 
-// Products of R rows with S earlier ones, from C[row][column] on; prefetches `step` bytes further
-// with every step.
-template <class T, int R, int S>
-void inner_tile(const T* const* rows, const T* const* columns, std::int64_t count, std::int64_t row,
-                std::int64_t column, double* sums, const void* ahead, std::int64_t step) {
-  for (std::int64_t lane = 0; lane < sum_lanes; lane += Simd::lanes) {
-    Vector s[R][S];
-    for (int i = 0; i < R; ++i)
-      for (int j = 0; j < S; ++j) s[i][j] = Simd::load(sums_of(sums, row + i, column + j) + lane);
-    for (std::int64_t k = lane; k < count; k += sum_lanes) {
-      prefetch(ahead, k * step);
-      Vector v[S];
-      for (int j = 0; j < S; ++j) v[j] = Simd::load(columns[j] + k);
-      for (int i = 0; i < R; ++i) {
-        const Vector u = Simd::load(rows[i] + k);
-        for (int j = 0; j < S; ++j) s[i][j] = Simd::fma(u, v[j], s[i][j]);
-      }
-    }
-    for (int i = 0; i < R; ++i)
-      for (int j = 0; j < S; ++j) Simd::store(sums_of(sums, row + i, column + j) + lane, s[i][j]);
-  }
-}
-
-// Rows [first, first + R) against themselves and all rows before them. The loads of the next panel
-// are spread over the tiles: one row a tile, what is left in the diagonal one; few rows stream
-// through so fast that the processor's own prefetching is better.
-template <class T, int R, bool keep>
-void band(const T* const* rows, std::int64_t tasks, std::int64_t count, std::int64_t first,
-          double* panel, double* sums) {
-  constexpr int columns = Simd::tile_columns;
-  constexpr std::int64_t next_panel = panel_width * std::int64_t{sizeof(T)};
-  const T* const* own = rows + first;
-  const std::int64_t tiles = first / columns;
-  std::int64_t ahead[R];
-  for (int i = 0; i < R; ++i) ahead[i] = i < tiles || tasks <= row_tile ? 0 : next_panel;
-  diagonal_tile<T, R, keep>(own, count, first, sums, ahead, panel + first * panel_stride);
-  for (std::int64_t t = 0; t < tiles; ++t) {
-    const std::int64_t column = t * columns;
-    const void* next = t < R ? own[t] + panel_width : own[0];
-    const std::int64_t step = t < R ? sizeof(T) : 0;
-    if constexpr (keep) {
-      const double* x[R];
-      const double* y[columns];
-      for (int i = 0; i < R; ++i) x[i] = panel + (first + i) * panel_stride;
-      for (int j = 0; j < columns; ++j) y[j] = panel + (column + j) * panel_stride;
-      inner_tile<double, R, columns>(x, y, count, first, column, sums, next, step);
+  // The task's elements, read as X: S, or the float64 of `wide`.
+  template <class X>
+  const X* row(std::int64_t task) const {
+    if constexpr (same<X, S>) {
+      return sources[task];
     } else {
-      inner_tile<T, R, columns>(own, rows + column, count, first, column, sums, next, step);
+      return wide + task * panel_stride;
     }
+  }
+};
+
+// Products of C columns (tasks from `column` on) with R later rows (tasks from `row` on) and, if
+// `triangle`, among the columns. T and U are what columns and rows are read as; with `keep` what is
+// read as S is widened into `wide` on the way. A triangle prefetches: its rows from the third on,
+// in the first band also the first two, which spreads all rows evenly over the arithmetic; every
+// line twice, since a busy processor drops requests.
+template <class S, class T, class U, int C, int R, bool triangle, bool keep>
+void tile(const Panel<S>& panel, std::int64_t column, std::int64_t row) {
+  const T* x[C];
+  const U* y[R + 1];
+  for (int j = 0; j < C; ++j) x[j] = panel.template row<T>(column + j);
+  for (int i = 0; i < R; ++i) y[i] = panel.template row<U>(row + i);
+  const S* const* next = panel.sources + column;
+  const std::int64_t lead = column == 0 || Simd::rows_below == 0 ? panel.ahead : 0;
+  for (std::int64_t lane = 0; lane < sum_lanes; lane += Simd::lanes) {
+    Vector t[C][C];
+    Vector s[R + 1][C];
+    const auto each_sum = [&](const auto& f) {
+      for (int j = 0; triangle && j < C; ++j)
+        for (int i = 0; i <= j; ++i) f(t[j][i], sums_of(panel.sums, column + j, column + i) + lane);
+      for (int i = 0; i < R; ++i)
+        for (int j = 0; j < C; ++j) f(s[i][j], sums_of(panel.sums, row + i, column + j) + lane);
+    };
+    each_sum([](Vector& x, const double* sum) { x = Simd::load(sum); });
+    for (std::int64_t k = lane; k < panel.count; k += sum_lanes) {
+      const int nearer = (k & sum_lanes) == 0 ? 0 : 2;
+      Vector v[C];
+      for (int j = 0; j < C; ++j) {
+        if constexpr (triangle) prefetch(next[j] + k, (j < 2 ? lead : panel.ahead) >> nearer);
+        v[j] = Simd::load(x[j] + k);
+        if constexpr (keep && triangle)
+          Simd::store(panel.wide + (column + j) * panel_stride + k, v[j]);
+        for (int i = 0; triangle && i <= j; ++i) t[j][i] = Simd::fma(v[j], v[i], t[j][i]);
+      }
+      for (int i = 0; i < R; ++i) {
+        if (triangle && i < 2) prefetch(next[C + i] + k, panel.ahead >> nearer);
+        const Vector u = Simd::load(y[i] + k);
+        if constexpr (keep) Simd::store(panel.wide + (row + i) * panel_stride + k, u);
+        for (int j = 0; j < C; ++j) s[i][j] = Simd::fma(u, v[j], s[i][j]);
+      }
+    }
+    each_sum([](const Vector& x, double* sum) { Simd::store(sum, x); });
   }
 }
 
-template <class T, bool keep>
-void add_bands(const T* const* rows, std::int64_t tasks, std::int64_t count, double* panel,
-               double* sums) {
-  for (std::int64_t row = 0; row < tasks; row += row_tile) {
-    switch (tasks - row) {
-      case 1:
-        band<T, 1, keep>(rows, tasks, count, row, panel, sums);
-        break;
-      case 2:
-        band<T, 2, keep>(rows, tasks, count, row, panel, sums);
-        break;
-      case 3:
-        band<T, 3, keep>(rows, tasks, count, row, panel, sums);
-        break;
-      default:
-        band<T, 4, keep>(rows, tasks, count, row, panel, sums);
-    }
+template <int value>
+struct Number {
+  static constexpr int number = value;
+};
+
+// Calls f with min(count, 4) as a compile-time number.
+template <class F>
+void with_number(std::int64_t count, const F& f) {
+  switch (count) {
+    case 1:
+      return f(Number<1>{});
+    case 2:
+      return f(Number<2>{});
+    case 3:
+      return f(Number<3>{});
+    default:
+      return f(Number<4>{});
+  }
+}
+
+// Four columns of the lower triangle of C: the triangle on the diagonal, together with the rows
+// right below it where the registers suffice, then the rows below those, all read as X.
+template <class S, class X, bool keep>
+void band(const Panel<S>& panel, std::int64_t first) {
+  using Columns = typename Choose<keep, double, X>::type;
+  const std::int64_t left = panel.tasks - first - row_tile;
+  if (left <= 0 || Simd::rows_below == 0) {
+    with_number(left + row_tile, [&](auto c) {
+      tile<S, X, X, decltype(c)::number, 0, true, keep>(panel, first, 0);
+    });
+  } else {
+    with_number(left, [&](auto r) {
+      tile<S, X, X, row_tile, decltype(r)::number, true, keep>(panel, first, first + row_tile);
+    });
+  }
+  for (auto row = first + row_tile + Simd::rows_below; row < panel.tasks; row += Simd::tile_rows) {
+    const auto rows = panel.tasks - row;
+    with_number(rows < Simd::tile_rows ? rows : Simd::tile_rows, [&](auto r) {
+      tile<S, Columns, X, row_tile, decltype(r)::number, false, keep>(panel, first, row);
+    });
   }
 }
 
 // Widening once pays where a row meets many others: storing costs more than a few conversions.
-template <class T>
-void add_products(const void* const* sources, std::int64_t tasks, std::int64_t count, double* panel,
-                  double* sums) {
-  constexpr std::int64_t few = 2 * row_tile;
-  const auto* rows = reinterpret_cast<const T* const*>(sources);
-  if (sizeof(T) < sizeof(double) && tasks > few) {
-    add_bands<T, sizeof(T) < sizeof(double)>(rows, tasks, count, panel, sums);
-  } else {
-    add_bands<T, false>(rows, tasks, count, panel, sums);
+template <class S>
+void add_products(const Panel<S>& panel) {
+  constexpr bool narrow = sizeof(S) < sizeof(double);
+  if (!narrow || panel.tasks <= 2 * row_tile) {
+    for (std::int64_t first = 0; first < panel.tasks; first += row_tile)
+      band<S, S, false>(panel, first);
+    return;
   }
+  band<S, S, narrow>(panel, 0);
+  for (auto first = row_tile; first < panel.tasks; first += row_tile)
+    band<S, double, false>(panel, first);
 }
 
 // Part of d that is summed in one go: at most panel_width elements.
@@ -215,11 +242,6 @@ void weighted_sum(const void* const* sources, const double* weights, std::int64_
   if (streaming) Simd::fence();
 }
 
-template <class T>
-struct Type {
-  using type = T;
-};
-
 // Calls f with the element type of `dtype`.
 template <class F>
 void with_type(DType dtype, const F& f) {
@@ -243,9 +265,11 @@ constexpr GramianKernels kernels{
         },
     .add_products =
         [](const void* const* rows, DType dtype, std::int64_t tasks, std::int64_t count,
-           double* panel, double* sums) {
+           std::int64_t ahead, double* wide, double* sums) {
           with_type(dtype, [&](auto t) {
-            add_products<typename decltype(t)::type>(rows, tasks, count, panel, sums);
+            using S = typename decltype(t)::type;
+            const auto* sources = reinterpret_cast<const S* const*>(rows);
+            add_products<S>({sources, tasks, count, ahead, wide, sums});
           });
         },
     .weighted_sum =
