@@ -216,10 +216,10 @@ PYBIND11_MODULE(_core, m) {
 
   m.def("non_uniformity", &non_uniformity, py::arg("losses"), py::arg("preference"));
   py::class_<pf::LinearProgram>(m, "LinearProgram")
-      .def(py::init([](const std::string& path) {
-             return std::make_unique<pf::LinearProgram>(pf::load_highs(path));
+      .def(py::init([](const std::string& path, bool highs_only) {
+             return std::make_unique<pf::LinearProgram>(pf::load_highs(path), highs_only);
            }),
-           py::arg("highs_path"))
+           py::arg("highs_path"), py::kw_only(), py::arg("highs_only") = false)
       .def("maximize", &maximize, py::arg("cost"), py::arg("rows"), py::arg("lower"));
   py::class_<pf::EpoSolver>(m, "EpoSolver")
       .def(py::init([](const std::string& path) {

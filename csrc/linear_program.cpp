@@ -42,8 +42,10 @@ double dot(const double* x, const double* y, std::size_t size) {
 
 }  // namespace
 
-LinearProgram::LinearProgram(std::shared_ptr<const HighsLibrary> library)
-    : library_(std::move(library)), handle_(library_->create(), library_->destroy) {
+LinearProgram::LinearProgram(std::shared_ptr<const HighsLibrary> library, bool highs_only)
+    : library_(std::move(library)),
+      handle_(library_->create(), library_->destroy),
+      highs_only_(highs_only) {
   if (!handle_) throw std::runtime_error("HiGHS: cannot create a solver");
   const auto check = [](HighsInt status, const std::string& option) {
     if (status != 0) throw HighsUnavailable("HiGHS: the option " + option + " was refused");
@@ -86,8 +88,10 @@ LpResult LinearProgram::solve(std::span<const double> cost, std::span<const doub
   if (vertex_is_feasible(vertex)) {  // nothing on the simplex costs more
     beta_.assign(tasks_, 0.0);
     beta_[vertex] = 1.0;
-  } else if (const auto status = run_highs(vertex); status != LpStatus::optimal) {
-    return {.status = status};
+  } else {
+    auto status = highs_only_ ? LpStatus::failed : run_dual_simplex(vertex);
+    if (status == LpStatus::failed) status = run_highs(vertex);
+    if (status != LpStatus::optimal) return {.status = status};
   }
   std::ranges::copy(beta_, beta.begin());
   return {.status = LpStatus::optimal, .objective = dot(cost.data(), beta_.data(), tasks_)};
@@ -116,6 +120,23 @@ bool LinearProgram::vertex_is_feasible(std::size_t vertex) const {
   return true;
 }
 
+LpStatus LinearProgram::run_dual_simplex(std::size_t vertex) {
+  const auto rows = std::span<const double>(values_).subspan(tasks_);
+  const auto lower = std::span<const double>(row_lower_).subspan(1);
+  switch (dual_simplex_.solve(cost_, rows, lower, vertex)) {
+    case SimplexStatus::optimal:
+      beta_.assign(dual_simplex_.beta().begin(), dual_simplex_.beta().end());
+      return normalise() && certify(dual_simplex_.multipliers()) ? LpStatus::optimal
+                                                                 : LpStatus::failed;
+    case SimplexStatus::unbounded:
+      return certify_infeasible(dual_simplex_.multipliers()) ? LpStatus::infeasible
+                                                             : LpStatus::failed;
+    case SimplexStatus::iteration_limit:
+      break;
+  }
+  return LpStatus::failed;
+}
+
 // On nearly dependent rows the dual method can end inaccurate, and its answer is not certified; the
 // primal method takes better pivots there.
 LpStatus LinearProgram::run_highs(std::size_t vertex) {
@@ -131,7 +152,9 @@ LpStatus LinearProgram::attempt(std::size_t vertex) {
   if (!pass_and_run(vertex)) return LpStatus::failed;
   const auto status = library_->model_status(handle_.get());
   if (status == highs::infeasible) return LpStatus::infeasible;
-  if (status != highs::optimal || !read_solution() || !certify()) return LpStatus::failed;
+  if (status != highs::optimal || !read_solution() ||
+      !certify(std::span<const double>(row_duals_).subspan(1)))
+    return LpStatus::failed;
   return LpStatus::optimal;
 }
 
@@ -173,7 +196,6 @@ bool LinearProgram::run() {
   return library_->set_int(handle_.get(), "threads", 1) == 0 && solved;
 }
 
-// β ≥ 0 and Σβ = 1 exactly, up to the rounding of one division.
 bool LinearProgram::read_solution() {
   beta_.resize(tasks_);
   column_duals_.resize(tasks_);
@@ -183,30 +205,47 @@ bool LinearProgram::read_solution() {
                          row_duals_.data()) == highs::error) {
     return false;
   }
+  for (double& dual : row_duals_) dual = std::max(-dual, 0.0);
+  return normalise();
+}
+
+// β ≥ 0 and Σβ = 1 exactly, up to the rounding of one division.
+bool LinearProgram::normalise() {
   double sum = 0.0;
   for (double& value : beta_) sum += value = std::max(value, 0.0);
   for (double& value : beta_) value /= sum;
   return std::abs(sum - 1.0) <= certificate_tolerance;
 }
 
-// Weak duality: for every y ≥ 0, max_i (c + Aᵀy)_i − yᵀlower bounds the program from above. With β
-// feasible and the bound met, both are optimal, whatever the solver said.
-bool LinearProgram::certify() {
-  double multipliers = 0.0;       // Σ y
-  double offset = 0.0;            // yᵀ lower
-  auto& reduced = column_duals_;  // c + Aᵀy, in place of HiGHS's own
-  reduced = cost_;
-  for (std::size_t j = 1; j < row_lower_.size(); ++j) {
-    const double* row = values_.data() + j * tasks_;
-    if (!(dot(row, beta_.data(), tasks_) >= row_lower_[j] - certificate_tolerance)) return false;
-    const double multiplier = std::max(-row_duals_[j], 0.0);
-    multipliers += multiplier;
-    offset += multiplier * row_lower_[j];
-    for (std::size_t i = 0; i < tasks_; ++i) reduced[i] += multiplier * row[i];
+// Weak duality: for every y ≥ 0, max_i (c + Aᵀy)_i − yᵀlower bounds cᵀβ from above.
+double LinearProgram::bound(std::span<const double> cost, std::span<const double> multipliers) {
+  double offset = 0.0;
+  reduced_.assign(cost.begin(), cost.end());
+  for (std::size_t j = 0; j < multipliers.size(); ++j) {
+    if (multipliers[j] == 0.0) continue;
+    const double* row = values_.data() + (j + 1) * tasks_;
+    offset += multipliers[j] * row_lower_[j + 1];
+    for (std::size_t i = 0; i < tasks_; ++i) reduced_[i] += multipliers[j] * row[i];
   }
-  const double bound = std::ranges::max(reduced) - offset;
-  const double gap = bound - dot(cost_.data(), beta_.data(), tasks_);
-  return std::abs(gap) <= certificate_tolerance * (1.0 + multipliers);
+  return std::ranges::max(reduced_) - offset;
+}
+
+// With β feasible and the bound met, both are optimal, whatever the solver said.
+bool LinearProgram::certify(std::span<const double> multipliers) {
+  for (std::size_t j = 1; j < row_lower_.size(); ++j) {
+    const double value = dot(values_.data() + j * tasks_, beta_.data(), tasks_);
+    if (!(value >= row_lower_[j] - certificate_tolerance)) return false;
+  }
+  const double gap = bound(cost_, multipliers) - dot(cost_.data(), beta_.data(), tasks_);
+  const double sum = std::accumulate(multipliers.begin(), multipliers.end(), 0.0);
+  return std::abs(gap) <= certificate_tolerance * (1.0 + sum);
+}
+
+// With cost 0 a negative bound says that no β is feasible.
+bool LinearProgram::certify_infeasible(std::span<const double> multipliers) {
+  zeros_.assign(tasks_, 0.0);
+  const double sum = std::accumulate(multipliers.begin(), multipliers.end(), 0.0);
+  return bound(zeros_, multipliers) < -certificate_tolerance * sum;
 }
 
 }  // namespace pyfront

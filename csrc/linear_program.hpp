@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "dual_simplex.hpp"
+
 namespace pyfront {
 
 // The HiGHS shared library could not be used; the message says what to install.
@@ -29,11 +31,14 @@ struct LpResult {
 };
 
 // maximise costᵀβ over the simplex {β ≥ 0, Σβ = 1} subject to A β ≥ lower.
-// One HiGHS handle, reused by every solve; not to be shared between threads. No solve starts from
-// the one before: the answer depends on the input alone.
+// Our own dual simplex method solves nearly every program in the time that HiGHS takes to accept
+// it; where rounding keeps its answer from being certified, HiGHS decides. One HiGHS handle, reused
+// by every solve; not to be shared between threads. No solve starts from the one before: the answer
+// depends on the input alone.
 class LinearProgram {
  public:
-  explicit LinearProgram(std::shared_ptr<const HighsLibrary> library);
+  // `highs_only` leaves out our own method, so that the two can be compared.
+  explicit LinearProgram(std::shared_ptr<const HighsLibrary> library, bool highs_only = false);
 
   // `rows` is A, [k × m] row-major with m = cost.size() ≥ 1 and k = lower.size(); the scale of the
   // cost and of each row is free. `optimal` is only said of an answer whose optimality was checked
@@ -44,15 +49,21 @@ class LinearProgram {
  private:
   bool collect_rows(std::span<const double> rows, std::span<const double> lower);
   bool vertex_is_feasible(std::size_t vertex) const;
+  LpStatus run_dual_simplex(std::size_t vertex);
   LpStatus run_highs(std::size_t vertex);
   LpStatus attempt(std::size_t vertex);
   bool pass_and_run(std::size_t vertex);
   bool run();
   bool read_solution();
-  bool certify();
+  bool normalise();
+  bool certify(std::span<const double> multipliers);
+  bool certify_infeasible(std::span<const double> multipliers);
+  double bound(std::span<const double> cost, std::span<const double> multipliers);
 
   std::shared_ptr<const HighsLibrary> library_;
   std::unique_ptr<void, void (*)(void*)> handle_;
+  bool highs_only_;
+  DualSimplex dual_simplex_;
   std::size_t tasks_ = 0;
   // The program as HiGHS sees it; row 0 is Σβ = 1, cost and rows are of order 1.
   std::vector<double> cost_, values_, row_lower_, row_upper_;
@@ -60,6 +71,7 @@ class LinearProgram {
   std::vector<std::int32_t> starts_, indices_, column_basis_, row_basis_;
   // Its answer.
   std::vector<double> beta_, column_duals_, row_values_, row_duals_;
+  std::vector<double> reduced_, zeros_;
 };
 
 }  // namespace pyfront

@@ -19,9 +19,14 @@ from pyfront import _core
 from pyfront.highs import highs_library_path
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["both", "highs"])
+def highs_only(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def program():
-    return _core.LinearProgram(highs_library_path())
+def program(highs_only):
+    return _core.LinearProgram(highs_library_path(), highs_only=highs_only)
 
 
 def random_program(rng, m, k, spread=0.5):
@@ -134,12 +139,15 @@ def test_the_scale_of_cost_and_rows_is_free(program, scale):
     assert solved > 5
 
 
-def test_the_answer_depends_on_the_input_alone(program):
+def test_the_answer_depends_on_the_input_alone(program, highs_only):
     rng = np.random.default_rng(3)
     problems = [random_program(rng, int(m), 8, 0.1) for m in rng.integers(2, 30, size=60)]
     forward = [program.maximize(*problem) for problem in problems]
     backward = [program.maximize(*problem) for problem in problems[::-1]][::-1]
-    fresh = [_core.LinearProgram(highs_library_path()).maximize(*problem) for problem in problems]
+    path = highs_library_path()
+    fresh = [
+        _core.LinearProgram(path, highs_only=highs_only).maximize(*problem) for problem in problems
+    ]
     for (beta, value, status), *others in zip(forward, backward, fresh, strict=True):
         for other in others:
             assert other[2] == status
@@ -148,31 +156,31 @@ def test_the_answer_depends_on_the_input_alone(program):
                 assert np.array_equal(other[0], beta)
 
 
-def solve_all(seed):
-    program = _core.LinearProgram(highs_library_path())
+def solve_all(seed, highs_only):
+    program = _core.LinearProgram(highs_library_path(), highs_only=highs_only)
     rng = np.random.default_rng(seed)
     return [program.maximize(*random_program(rng, 12, 8, 0.1))[1:] for _ in range(200)]
 
 
-def test_four_threads_with_a_handle_each():
-    expected = [solve_all(seed) for seed in range(4)]
+def test_four_threads_with_a_handle_each(highs_only):
+    expected = [solve_all(seed, highs_only) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(solve_all, range(4))) == expected
+        assert list(pool.map(solve_all, range(4), [highs_only] * 4)) == expected
 
 
-def solve_into(pipe, program):
+def solve_into(pipe, program, highs_only):
     problem = random_program(np.random.default_rng(5), 12, 8, 0.1)
-    pipe.send((program.maximize(*problem)[1:], solve_all(6)))
+    pipe.send((program.maximize(*problem)[1:], solve_all(6, highs_only)))
 
 
-def test_a_forked_child_solves_with_an_old_and_a_new_handle(program):
+def test_a_forked_child_solves_with_an_old_and_a_new_handle(program, highs_only):
     context = multiprocessing.get_context("fork")
     expected = program.maximize(*random_program(np.random.default_rng(5), 12, 8, 0.1))[1:]
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=solve_into, args=(sender, program))
+    child = context.Process(target=solve_into, args=(sender, program, highs_only))
     child.start()
     assert receiver.poll(60), "the child did not answer"
-    assert receiver.recv() == (expected, solve_all(6))
+    assert receiver.recv() == (expected, solve_all(6, highs_only))
     child.join(60)
     assert child.exitcode == 0
 
@@ -188,7 +196,7 @@ other = highspy.Highs()
 other.setOptionValue("output_flag", False)
 other.setOptionValue("threads", {threads})
 other.minimize(other.addVariable(lb=0, ub=1))
-program = _core.LinearProgram(highs_library_path())
+program = _core.LinearProgram(highs_library_path(), highs_only=True)
 for _ in range(3):
     beta, value, status = program.maximize(
         numpy.array([1.0, 2.0]), numpy.array([[1.0, -1.0]]), numpy.zeros(1))
