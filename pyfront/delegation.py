@@ -36,9 +36,16 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
     @property
     def memory(self) -> dict[str, Any]:
-        """Our own state, saved and restored with the base's: lists, numbers, strings, booleans."""
+        """Our own state, saved and restored with the base's: what JSON knows, with names as keys.
+
+        Values are replaced and never changed in place, so that a shallow copy is a snapshot.
+        """
         memory: dict[str, Any] = self.base.param_groups[0][MEMORY]
         return memory
+
+    @memory.setter
+    def memory(self, value: dict[str, Any]) -> None:
+        self.base.param_groups[0][MEMORY] = value
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

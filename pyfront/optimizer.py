@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from pyfront.delegation import DelegatingOptimizer
 from pyfront.gradients import Engine, TaskGradients
 from pyfront.preferences import as_preference
 from pyfront.report import Report
-from pyfront.roles import task_specific
+from pyfront.roles import GramianOver, as_gramian_over, left_out, own_blocks, task_specific
 
 __all__ = ["MultiTaskOptimizer"]
 
@@ -37,7 +37,8 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         engine: ``"grad"`` (one ``torch.autograd.grad`` per loss), ``"steal"`` (one ``backward`` per
             loss, for reentrant checkpoints; leaves outside the optimizer then collect ``.grad``
             too) or ``"auto"``, which looks at the graph of the first step.
-        gramian_over: ``"all"`` parameters, or the ``"shared"`` ones that two losses reach.
+        gramian_over: the parameters that C is over: ``"all"``, the ``"shared"`` ones that two
+            losses reach, or these, such as ``model.trunk.parameters()``.
         task_gradients: what a parameter that one loss alone reaches gets: ``"weighted"``, w_j g_j,
             or its ``"own"`` gradient g_j.
         scale: ``"mean"`` leaves w as the method gives it (it sums to 1 for most); ``"sum"``
@@ -64,7 +65,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         preference: VectorLike | None = None,
         *,
         engine: Engine = "auto",
-        gramian_over: Literal["all", "shared"] = "all",
+        gramian_over: GramianOver = "all",
         task_gradients: Literal["weighted", "own"] = "weighted",
         scale: Literal["mean", "sum"] = "mean",
         weight_smoothing: float = 0.0,
@@ -72,13 +73,12 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     ) -> None:
         super().__init__(base)
         choice("engine", engine, ("auto", "grad", "steal"))
-        choice("gramian_over", gramian_over, ("all", "shared"))
         choice("task_gradients", task_gradients, ("weighted", "own"))
         choice("scale", scale, ("mean", "sum"))
         if not 0.0 <= weight_smoothing < 1.0:
             raise ValueError(f"weight_smoothing = {weight_smoothing!r}: must be in [0, 1)")
         self.engine: Engine = engine
-        self.gramian_over = gramian_over
+        self.gramian_over = as_gramian_over(gramian_over, base.param_groups)
         self.task_gradients = task_gradients
         self.scale = scale
         self.weight_smoothing = float(weight_smoothing)
@@ -145,15 +145,15 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             direction: Sequence[Tensor | None] = self._weighted_gradient(
                 batch, report, params, retain_graph
             )
-            if batch.scaled and not all_finite(direction):
-                report, kept = self._nonfinite(batch), None
         else:
             gradients = TaskGradients(self._rows(batch, params, retain_graph))
             roles = self._roles(gradients.rows[: batch.values.size])
-            own = self._own_blocks(roles)
-            over = own if self.gramian_over == "shared" else None
-            report, kept = self._weigh(batch, finite_gramian(gradients, over, batch))
+            own = None if roles is None else own_blocks(roles, self.param_groups)
+            outside = left_out(self.gramian_over, own, self.param_groups)
+            report, kept = self._weigh(batch, finite_gramian(gradients, outside, batch))
             direction = self._direction(gradients, self._with_fixed(report, batch), params, own)
+        if batch.scaled and not all_finite(direction):
+            report, kept = self._nonfinite(batch), None
         self._commit(params, direction, kept, roles)
         self.report = report
         return report
@@ -255,10 +255,18 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         engine = self._engine_for(batch.losses)
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
 
-    def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Tensor | None]:
-        """The report with the weights to apply, and the weights to keep for later steps."""
+    def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, dict[str, Any] | None]:
+        """The report with the weights to apply, and our memory from this step on."""
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
+        before = self.memory
+        self.memory = dict(before)  # what a method learns here counts from _commit on
+        try:
+            return self._decided(batch, c), self.memory
+        finally:
+            self.memory = before
+
+    def _decided(self, batch: Batch, c: FloatArray | None) -> Report:
         s = self.weight_smoothing
         if batch.due:
             report = self.decide(batch.values, c, batch.preference)
@@ -269,13 +277,14 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         else:
             weights = torch.tensor(self.memory["weights"], dtype=torch.float64)
             report = Report(weights=weights)
-        report = replace(
+        if s > 0.0 or self.every > 1:
+            self.memory.update(weights=weights.tolist(), age=self.memory.get("age", 0) + 1)
+        return replace(
             report,
             weights=weights * (weights.numel() if self.scale == "sum" else 1),
             losses=torch.from_numpy(batch.values),
             gramian=None if c is None else torch.from_numpy(c),
         )
-        return report, weights if s > 0.0 or self.every > 1 else None
 
     def _nonfinite(self, batch: Batch) -> Report:
         losses = torch.from_numpy(batch.values)
@@ -302,7 +311,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self,
         params: list[Tensor],
         direction: Sequence[Tensor | None],
-        kept: Tensor | None,
+        kept: dict[str, Any] | None,
         roles: list[bool | None] | None,
     ) -> None:
         """The one place where a call of backward() changes anything."""
@@ -311,10 +320,10 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 if not p.requires_grad:
                     p.grad = None  # a frozen parameter must not move on an old direction
         grad.assign(params, direction)
+        if kept is not None:
+            self.memory = kept
         if roles is not None:
             self.memory["task_specific"] = roles
-        if kept is not None:
-            self.memory.update(weights=kept.tolist(), age=self.memory.get("age", 0) + 1)
         self._accumulated = None
 
     # -------------------------------------------------------------------------------------- lookups
@@ -352,17 +361,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
 
     def _roles(self, rows: Sequence[grad.Row]) -> list[bool | None] | None:
         """For each parameter whether it belongs to one task; None if no option asks for it."""
-        if self.gramian_over == "all" and self.task_gradients == "weighted":
+        if self.gramian_over != "shared" and self.task_gradients == "weighted":
             return None
         return task_specific(self.param_groups, rows, self.memory.get("task_specific", []))
-
-    def _own_blocks(self, roles: list[bool | None] | None) -> list[int] | None:
-        """The blocks of task-specific parameters, among those that require a gradient."""
-        if roles is None:
-            return None
-        params = [p for group in self.param_groups for p in group["params"]]
-        blocks = [role for p, role in zip(params, roles, strict=True) if p.requires_grad]
-        return [block for block, role in enumerate(blocks) if role]
 
     def detect_roles(self) -> None:
         """Forgets which parameters are task-specific; the next :meth:`backward` looks again."""
