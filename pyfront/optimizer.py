@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch._compile import _disable_dynamo
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
 from pyfront.batch import Accumulated, Batch, Losses, all_finite, finite_gramian, gather
-from pyfront.delegation import DelegatingOptimizer
+from pyfront.delegation import DelegatingOptimizer, Memory
 from pyfront.gradients import Engine, TaskGradients
 from pyfront.preferences import as_preference
 from pyfront.report import Report
@@ -213,6 +213,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 "step() or backward(), or drop them with zero_grad()"
             )
         self.base.step()
+        self.take_learned()
         return report
 
     step.hooked = True  # type: ignore[attr-defined]  # the base's step runs the hooks, once
@@ -260,7 +261,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
         before = self.memory
-        self.memory = dict(before)  # what a method learns here counts from _commit on
+        self.memory = {**before, "learned": {}}  # counts from _commit on
         try:
             return self._decided(batch, c), self.memory
         finally:
@@ -311,7 +312,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self,
         params: list[Tensor],
         direction: Sequence[Tensor | None],
-        kept: dict[str, Any] | None,
+        kept: Memory | None,
         roles: list[bool | None] | None,
     ) -> None:
         """The one place where a call of backward() changes anything."""
@@ -320,8 +321,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 if not p.requires_grad:
                     p.grad = None  # a frozen parameter must not move on an old direction
         grad.assign(params, direction)
-        if kept is not None:
-            self.memory = kept
+        self.memory = {**self.memory, "learned": {}} if kept is None else kept
         if roles is not None:
             self.memory["task_specific"] = roles
         self._accumulated = None
@@ -382,8 +382,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears ``.grad`` and what :meth:`accumulate` has collected."""
+        """Clears ``.grad``, what is to be learnt with it, and what :meth:`accumulate` collected."""
         super().zero_grad(set_to_none)
+        self.learn()
         self._accumulated = None
 
     def metrics(self) -> dict[str, float]:
