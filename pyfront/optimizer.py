@@ -256,7 +256,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         engine = self._engine_for(batch.losses)
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
 
-    def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, dict[str, Any] | None]:
+    def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Memory | None]:
         """The report with the weights to apply, and our memory from this step on."""
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
