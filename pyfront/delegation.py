@@ -53,6 +53,10 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         """Entries of our memory that a method wants set when the step is taken, and not before."""
         self.memory["learned"] = entries
 
+    def settled(self) -> Memory:
+        """A copy of our memory without what waits for the step."""
+        return {name: value for name, value in self.memory.items() if name != "learned"}
+
     def take_learned(self) -> None:
         """Sets what :meth:`learn` was given last: the step has been taken."""
         self.memory.update(self.memory.pop("learned", {}))

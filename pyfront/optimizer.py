@@ -261,7 +261,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
         before = self.memory
-        self.memory = {**before, "learned": {}}  # counts from _commit on
+        self.memory = self.settled()  # counts from _commit on
         try:
             return self._decided(batch, c), self.memory
         finally:
@@ -321,7 +321,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 if not p.requires_grad:
                     p.grad = None  # a frozen parameter must not move on an old direction
         grad.assign(params, direction)
-        self.memory = {**self.memory, "learned": {}} if kept is None else kept
+        self.memory = self.settled() if kept is None else kept
         if roles is not None:
             self.memory["task_specific"] = roles
         self._accumulated = None
@@ -384,7 +384,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears ``.grad``, what is to be learnt with it, and what :meth:`accumulate` collected."""
         super().zero_grad(set_to_none)
-        self.learn()
+        self.memory = self.settled()
         self._accumulated = None
 
     def metrics(self) -> dict[str, float]:
