@@ -22,8 +22,9 @@ class DynamicWeightAverage(MultiTaskOptimizer):
     weights w_j = m exp(v_j / T) / Σ_i exp(v_i / T). The first two epochs have w = 1. The weights
     sum to m. They see rates alone: losses of very different size stay so.
 
-    An epoch is ``steps_per_epoch`` steps that decide (with ``every=k`` the steps between do not
-    count). What has been seen of it travels in ``state_dict``.
+    An epoch is ``steps_per_epoch`` steps that are taken: neither ``backward`` alone nor a step that
+    is skipped counts, and with ``every=k`` one in k does. What has been seen of it travels in
+    ``state_dict``.
 
     Args:
         base: the optimizer that makes the step.
