@@ -7,7 +7,15 @@ opt.step(losses)
 from pyfront import functional, preferences, problems
 from pyfront.devices import cuda_available
 from pyfront.front import Front, Solution
-from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL
+from pyfront.methods import (
+    EPO,
+    MGDA,
+    DynamicWeightAverage,
+    GradNorm,
+    LinearScalarization,
+    ParetoMTL,
+    UncertaintyWeighting,
+)
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 
@@ -16,12 +24,15 @@ __version__ = "0.1.0"
 __all__ = [
     "EPO",
     "MGDA",
+    "DynamicWeightAverage",
     "Front",
+    "GradNorm",
     "LinearScalarization",
     "MultiTaskOptimizer",
     "ParetoMTL",
     "Report",
     "Solution",
+    "UncertaintyWeighting",
     "cuda_available",
     "functional",
     "preferences",

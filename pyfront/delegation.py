@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-__all__ = ["DelegatingOptimizer"]
+__all__ = ["DelegatingOptimizer", "Memory"]
+
+Memory: TypeAlias = dict[str, Any]
 
 MEMORY = "pyfront"  # key of param_groups[0] under which our state travels with every checkpoint
 
@@ -35,10 +37,29 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         base.param_groups[0][MEMORY] = {"method": type(self).__name__}
 
     @property
-    def memory(self) -> dict[str, Any]:
-        """Our own state, saved and restored with the base's: lists, numbers, strings, booleans."""
-        memory: dict[str, Any] = self.base.param_groups[0][MEMORY]
+    def memory(self) -> Memory:
+        """Our own state, saved and restored with the base's: what JSON knows, with names as keys.
+
+        Values are replaced and never changed in place, so that a shallow copy is a snapshot.
+        """
+        memory: Memory = self.base.param_groups[0][MEMORY]
         return memory
+
+    @memory.setter
+    def memory(self, value: Memory) -> None:
+        self.base.param_groups[0][MEMORY] = value
+
+    def learn(self, **entries: Any) -> None:
+        """Entries of our memory that a method wants set when the step is taken, and not before."""
+        self.memory["learned"] = entries
+
+    def settled(self) -> Memory:
+        """A copy of our memory without what waits for the step."""
+        return {name: value for name, value in self.memory.items() if name != "learned"}
+
+    def take_learned(self) -> None:
+        """Sets what :meth:`learn` was given last: the step has been taken."""
+        self.memory.update(self.memory.pop("learned", {}))
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -89,7 +110,8 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         """Restores the base and us; a checkpoint of the bare base leaves our state as it is.
 
         Raises:
-            ValueError: a checkpoint of another method; nothing has been loaded.
+            ValueError: a checkpoint of another method, or one that the method cannot take; nothing
+                has been loaded.
         """
         saved = state_dict["param_groups"][0].get(MEMORY)
         memory = json.loads(saved) if isinstance(saved, str) else saved or self.memory
@@ -97,8 +119,12 @@ class DelegatingOptimizer(torch.optim.Optimizer):
             raise ValueError(
                 f"state_dict: it was saved by {memory['method']}, not by {type(self).__name__}"
             )
+        self.check_memory(memory)
         self.base.load_state_dict(state_dict)
         self.base.param_groups[0][MEMORY] = dict(memory)
+
+    def check_memory(self, memory: Memory) -> None:
+        """Raises a ``ValueError`` where the state of a checkpoint does not fit; any does here."""
 
     def __getstate__(self) -> dict[str, Any]:
         # a scheduler sets `step` on the instance, bound to the original: a copy must not keep it

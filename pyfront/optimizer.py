@@ -15,11 +15,11 @@ from torch._compile import _disable_dynamo
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
 from pyfront.batch import Accumulated, Batch, Losses, all_finite, finite_gramian, gather
-from pyfront.delegation import DelegatingOptimizer
+from pyfront.delegation import DelegatingOptimizer, Memory
 from pyfront.gradients import Engine, TaskGradients
 from pyfront.preferences import as_preference
 from pyfront.report import Report
-from pyfront.roles import task_specific
+from pyfront.roles import GramianOver, as_gramian_over, left_out, own_blocks, task_specific
 
 __all__ = ["MultiTaskOptimizer"]
 
@@ -37,7 +37,8 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         engine: ``"grad"`` (one ``torch.autograd.grad`` per loss), ``"steal"`` (one ``backward`` per
             loss, for reentrant checkpoints; leaves outside the optimizer then collect ``.grad``
             too) or ``"auto"``, which looks at the graph of the first step.
-        gramian_over: ``"all"`` parameters, or the ``"shared"`` ones that two losses reach.
+        gramian_over: the parameters that C is over: ``"all"``, the ``"shared"`` ones that two
+            losses reach, or these, such as ``model.trunk.parameters()``.
         task_gradients: what a parameter that one loss alone reaches gets: ``"weighted"``, w_j g_j,
             or its ``"own"`` gradient g_j.
         scale: ``"mean"`` leaves w as the method gives it (it sums to 1 for most); ``"sum"``
@@ -64,7 +65,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         preference: VectorLike | None = None,
         *,
         engine: Engine = "auto",
-        gramian_over: Literal["all", "shared"] = "all",
+        gramian_over: GramianOver = "all",
         task_gradients: Literal["weighted", "own"] = "weighted",
         scale: Literal["mean", "sum"] = "mean",
         weight_smoothing: float = 0.0,
@@ -72,13 +73,12 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     ) -> None:
         super().__init__(base)
         choice("engine", engine, ("auto", "grad", "steal"))
-        choice("gramian_over", gramian_over, ("all", "shared"))
         choice("task_gradients", task_gradients, ("weighted", "own"))
         choice("scale", scale, ("mean", "sum"))
         if not 0.0 <= weight_smoothing < 1.0:
             raise ValueError(f"weight_smoothing = {weight_smoothing!r}: must be in [0, 1)")
         self.engine: Engine = engine
-        self.gramian_over = gramian_over
+        self.gramian_over = as_gramian_over(gramian_over, base.param_groups)
         self.task_gradients = task_gradients
         self.scale = scale
         self.weight_smoothing = float(weight_smoothing)
@@ -145,15 +145,15 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             direction: Sequence[Tensor | None] = self._weighted_gradient(
                 batch, report, params, retain_graph
             )
-            if batch.scaled and not all_finite(direction):
-                report, kept = self._nonfinite(batch), None
         else:
             gradients = TaskGradients(self._rows(batch, params, retain_graph))
             roles = self._roles(gradients.rows[: batch.values.size])
-            own = self._own_blocks(roles)
-            over = own if self.gramian_over == "shared" else None
-            report, kept = self._weigh(batch, finite_gramian(gradients, over, batch))
+            own = None if roles is None else own_blocks(roles, self.param_groups)
+            outside = left_out(self.gramian_over, own, self.param_groups)
+            report, kept = self._weigh(batch, finite_gramian(gradients, outside, batch))
             direction = self._direction(gradients, self._with_fixed(report, batch), params, own)
+        if batch.scaled and not all_finite(direction):
+            report, kept = self._nonfinite(batch), None
         self._commit(params, direction, kept, roles)
         self.report = report
         return report
@@ -213,6 +213,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 "step() or backward(), or drop them with zero_grad()"
             )
         self.base.step()
+        self.take_learned()
         return report
 
     step.hooked = True  # type: ignore[attr-defined]  # the base's step runs the hooks, once
@@ -255,10 +256,18 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         engine = self._engine_for(batch.losses)
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
 
-    def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Tensor | None]:
-        """The report with the weights to apply, and the weights to keep for later steps."""
+    def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Memory | None]:
+        """The report with the weights to apply, and our memory from this step on."""
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
+        before = self.memory
+        self.memory = self.settled()  # counts from _commit on
+        try:
+            return self._decided(batch, c), self.memory
+        finally:
+            self.memory = before
+
+    def _decided(self, batch: Batch, c: FloatArray | None) -> Report:
         s = self.weight_smoothing
         if batch.due:
             report = self.decide(batch.values, c, batch.preference)
@@ -269,13 +278,14 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         else:
             weights = torch.tensor(self.memory["weights"], dtype=torch.float64)
             report = Report(weights=weights)
-        report = replace(
+        if s > 0.0 or self.every > 1:
+            self.memory.update(weights=weights.tolist(), age=self.memory.get("age", 0) + 1)
+        return replace(
             report,
             weights=weights * (weights.numel() if self.scale == "sum" else 1),
             losses=torch.from_numpy(batch.values),
             gramian=None if c is None else torch.from_numpy(c),
         )
-        return report, weights if s > 0.0 or self.every > 1 else None
 
     def _nonfinite(self, batch: Batch) -> Report:
         losses = torch.from_numpy(batch.values)
@@ -302,7 +312,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self,
         params: list[Tensor],
         direction: Sequence[Tensor | None],
-        kept: Tensor | None,
+        kept: Memory | None,
         roles: list[bool | None] | None,
     ) -> None:
         """The one place where a call of backward() changes anything."""
@@ -311,10 +321,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 if not p.requires_grad:
                     p.grad = None  # a frozen parameter must not move on an old direction
         grad.assign(params, direction)
+        self.memory = self.settled() if kept is None else kept
         if roles is not None:
             self.memory["task_specific"] = roles
-        if kept is not None:
-            self.memory.update(weights=kept.tolist(), age=self.memory.get("age", 0) + 1)
         self._accumulated = None
 
     # -------------------------------------------------------------------------------------- lookups
@@ -352,17 +361,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
 
     def _roles(self, rows: Sequence[grad.Row]) -> list[bool | None] | None:
         """For each parameter whether it belongs to one task; None if no option asks for it."""
-        if self.gramian_over == "all" and self.task_gradients == "weighted":
+        if self.gramian_over != "shared" and self.task_gradients == "weighted":
             return None
         return task_specific(self.param_groups, rows, self.memory.get("task_specific", []))
-
-    def _own_blocks(self, roles: list[bool | None] | None) -> list[int] | None:
-        """The blocks of task-specific parameters, among those that require a gradient."""
-        if roles is None:
-            return None
-        params = [p for group in self.param_groups for p in group["params"]]
-        blocks = [role for p, role in zip(params, roles, strict=True) if p.requires_grad]
-        return [block for block, role in enumerate(blocks) if role]
 
     def detect_roles(self) -> None:
         """Forgets which parameters are task-specific; the next :meth:`backward` looks again."""
@@ -381,8 +382,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears ``.grad`` and what :meth:`accumulate` has collected."""
+        """Clears ``.grad``, what is to be learnt with it, and what :meth:`accumulate` collected."""
         super().zero_grad(set_to_none)
+        self.memory = self.settled()
         self._accumulated = None
 
     def metrics(self) -> dict[str, float]:

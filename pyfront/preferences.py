@@ -2,8 +2,8 @@
 
 A preference r [m] > 0 says how much each task matters: bigger means that the task's loss must end
 lower, and EPO ends at l ∝ 1/r. A reference vector u [m] ≥ 0 is a direction in *loss space*: Pareto
-MTL ends near l ∝ u. :func:`to_reference_vectors` is the one home of the conversion
-u = (1/r) / ‖1/r‖₂.
+MTL ends near l ∝ u. :func:`to_reference_vectors` and :func:`from_reference_vectors` are the one
+home of the conversion u = (1/r) / ‖1/r‖₂, r = (1/u) / Σ 1/u.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from torch import Tensor
 
 from pyfront._arguments import FloatArray, MatrixLike, VectorLike, integer, require, table, vector
 
-__all__ = ["circle", "das_dennis", "sample", "to_reference_vectors"]
+__all__ = [
+    "circle",
+    "das_dennis",
+    "from_reference_vectors",
+    "sample",
+    "sample_biased",
+    "sample_sphere",
+    "to_reference_vectors",
+]
 
 
 def as_preference(value: VectorLike, *, positive: bool, length: int | None = None) -> FloatArray:
@@ -48,12 +56,12 @@ def as_reference_vectors(value: MatrixLike) -> FloatArray:
     return vectors
 
 
-def check_index(index: int, count: int) -> None:
+def check_index(index: int, count: int, name: str = "index") -> None:
     """Raises unless 0 ≤ index < count."""
     if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
-        raise TypeError(f"index: expected an integer, got {index!r}")
+        raise TypeError(f"{name}: expected an integer, got {index!r}")
     if not 0 <= index < count:
-        raise IndexError(f"index = {index}: must be from 0 to {count - 1}")
+        raise IndexError(f"{name} = {index}: must be from 0 to {count - 1}")
 
 
 def circle(k: int) -> Tensor:
@@ -137,14 +145,83 @@ def sample(m: int, k: int, generator: torch.Generator | None = None) -> Tensor:
         >>> sample(3, 2, torch.Generator().manual_seed(0)).sum(dim=1).round(decimals=12).tolist()
         [1.0, 1.0]
     """
-    shape = (integer("k", k, 1), integer("m", m, 1))
-    uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
     # independent exponentials over their sum: the flat Dirichlet distribution
-    exponential = -torch.log1p(-uniform).clamp_(max=-1e-12)
+    exponential = -_log_uniform(integer("k", k, 1), integer("m", m, 1), generator)
     return exponential / exponential.sum(dim=1, keepdim=True)
 
 
-def to_reference_vectors(r: VectorLike) -> Tensor:
+def sample_biased(
+    m: int, k: int, task: int, bias: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Random preferences on the simplex that favour one task.
+
+    The Dirichlet distribution with parameter 1 + bias for the task and 1 for the others: its
+    density is that of :func:`sample` times r_task to the power of ``bias``, and the mean of r_task
+    is (1 + bias) / (m + bias).
+
+    Args:
+        m: tasks, ≥ 2.
+        k: number of preferences, ≥ 1.
+        task: the one that is favoured, 0 ≤ task < m.
+        bias: ≥ 0; 0 is :func:`sample`, and the larger, the closer r_task is to 1.
+        generator: source of randomness; torch's default where None.
+
+    Returns:
+        [k, m] float64, entries > 0, rows sum to 1.
+
+    Raises:
+        ValueError: ``m``, ``k`` or ``bias`` out of its range.
+        IndexError: ``task`` out of range.
+
+    Example:
+        >>> r = sample_biased(3, 1000, 1, 5.0, torch.Generator().manual_seed(0))
+        >>> [round(8 * mean) for mean in r.mean(dim=0).tolist()]
+        [1, 6, 1]
+    """
+    integer("m", m, 2)
+    integer("k", k, 1)
+    check_index(task, m, "task")
+    if not 0.0 <= bias < math.inf:
+        raise ValueError(f"bias = {bias!r}: must be finite and ≥ 0")
+    # r_task has a Beta distribution: a product of powers of uniform numbers
+    powers = 1.0 + bias + torch.arange(m - 1, dtype=torch.float64)
+    log_share = (_log_uniform(k, m - 1, generator) / powers).sum(dim=1, keepdim=True)
+    others = sample(m - 1, k, generator) * -torch.expm1(log_share)
+    return torch.cat([others[:, :task], log_share.exp(), others[:, task:]], dim=1)
+
+
+def sample_sphere(m: int, k: int, generator: torch.Generator | None = None) -> Tensor:
+    """Random directions in loss space, uniform on the part of the unit sphere with entries ≥ 0.
+
+    Args:
+        m: tasks, ≥ 1.
+        k: number of directions, ≥ 1.
+        generator: source of randomness; torch's default where None.
+
+    Returns:
+        [k, m] float64, unit 2-norm, entries ≥ 0.
+
+    Raises:
+        ValueError: ``m`` or ``k`` < 1.
+
+    Example:
+        >>> u = sample_sphere(3, 2, torch.Generator().manual_seed(0))
+        >>> u.norm(dim=1).round(decimals=12).tolist()
+        [1.0, 1.0]
+    """
+    shape = (integer("k", k, 1), integer("m", m, 1))
+    # independent normal numbers have no preferred direction
+    normal = torch.randn(shape, dtype=torch.float64, generator=generator).abs_()
+    return normal.div_(normal.norm(dim=1, keepdim=True))
+
+
+def _log_uniform(k: int, m: int, generator: torch.Generator | None) -> Tensor:
+    """Logarithms of numbers that are uniform on (0, 1), [k, m] float64 < 0."""
+    uniform = torch.rand((k, m), dtype=torch.float64, generator=generator)
+    return torch.log1p(-uniform).clamp_(max=-1e-12)
+
+
+def to_reference_vectors(r: VectorLike | MatrixLike) -> Tensor:
     """The direction in loss space where EPO with preference r ends: u = (1/r) / ‖1/r‖₂.
 
     Args:
@@ -160,13 +237,39 @@ def to_reference_vectors(r: VectorLike) -> Tensor:
         >>> to_reference_vectors([0.8, 0.6]).round(decimals=12).tolist()
         [0.6, 0.8]
     """
-    if isinstance(r, torch.Tensor):
-        r = r.detach().to("cpu", torch.float64)
-    values = torch.as_tensor(r, dtype=torch.float64)
-    if values.dim() not in (1, 2) or values.numel() == 0:
-        raise ValueError(f"r: expected shape [m] or [K, m], got {list(values.shape)}")
-    for row in values.reshape(-1, values.shape[-1]):
-        require("r", row.numpy(), above=0.0)
-    # scale first, so that neither 1/r nor its norm can overflow
-    inverse = values.amin(dim=-1, keepdim=True) / values
+    inverse = _inverse("r", r)
     return inverse.div_(inverse.norm(dim=-1, keepdim=True))
+
+
+def from_reference_vectors(u: VectorLike | MatrixLike) -> Tensor:
+    """The preference with which EPO ends in direction u of loss space: r = (1/u) / Σ 1/u.
+
+    Args:
+        u: a direction [m], or several [K, m]; entries > 0, any scale. A zero entry, an end of the
+            front, has no finite preference.
+
+    Returns:
+        float64 of the same shape, rows that sum to 1.
+
+    Raises:
+        ValueError: an entry that is not finite and > 0; it is named.
+
+    Example:
+        >>> from_reference_vectors([0.6, 0.8]).mul(7).round(decimals=12).tolist()
+        [4.0, 3.0]
+    """
+    inverse = _inverse("u", u)
+    return inverse.div_(inverse.sum(dim=-1, keepdim=True))
+
+
+def _inverse(name: str, value: VectorLike | MatrixLike) -> Tensor:
+    """1/x of one or several rows, each scaled so that its largest entry is 1."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().to("cpu", torch.float64)
+    values = torch.as_tensor(value, dtype=torch.float64)
+    if values.dim() not in (1, 2) or values.numel() == 0:
+        raise ValueError(f"{name}: expected shape [m] or [K, m], got {list(values.shape)}")
+    for index, row in enumerate(values.reshape(-1, values.shape[-1])):
+        require(f"{name}[{index}]" if values.dim() == 2 else name, row.numpy(), above=0.0)
+    # scale first, so that neither 1/x nor its norm can overflow
+    return values.amin(dim=-1, keepdim=True) / values

@@ -1,13 +1,74 @@
-"""Which parameters are shared by the tasks and which belong to one of them."""
+"""Which parameters are shared by the tasks, belong to one of them, or are named by the user."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
 
+from torch import Tensor
+
+from pyfront._arguments import choice
 from pyfront.gradients import Row
 
-__all__ = ["task_specific"]
+__all__ = ["GramianOver", "as_gramian_over", "left_out", "own_blocks", "task_specific"]
+
+GramianOver: TypeAlias = "Literal['all', 'shared'] | Iterable[Tensor]"
+
+
+def as_gramian_over(
+    value: GramianOver, param_groups: Sequence[dict[str, Any]]
+) -> str | frozenset[int]:
+    """``"all"``, ``"shared"``, or where the named parameters stand among those of all groups.
+
+    Places and not tensors are kept: the tensors of a group may be replaced or copied.
+
+    Raises:
+        TypeError: an entry that is no tensor, or nothing to iterate over.
+        ValueError: another word, no entry, or one that is no parameter of these groups.
+    """
+    if isinstance(value, str):
+        choice("gramian_over", value, ("all", "shared"))
+        return value
+    if isinstance(value, Tensor) or not isinstance(value, Iterable):
+        raise TypeError(f"gramian_over: expected a list of parameters, got {type(value).__name__}")
+    place_of = {id(p): place for place, p in enumerate(_parameters(param_groups))}
+    found = set()
+    for index, p in enumerate(value):
+        if not isinstance(p, Tensor):
+            raise TypeError(f"gramian_over[{index}]: expected a tensor, got {type(p).__name__}")
+        if id(p) not in place_of:
+            raise ValueError(f"gramian_over[{index}]: is no parameter of this optimizer")
+        found.add(place_of[id(p)])
+    if not found:
+        raise ValueError("gramian_over: names no parameter")
+    return frozenset(found)
+
+
+def left_out(
+    over: str | frozenset[int], own: list[int] | None, param_groups: Sequence[dict[str, Any]]
+) -> list[int] | None:
+    """The blocks that C is not over, given those that belong to one task; None if it is over all.
+
+    Raises:
+        ValueError: every named parameter is frozen.
+    """
+    if isinstance(over, str):
+        return own if over == "shared" else None
+    trained = [place for place, p in enumerate(_parameters(param_groups)) if p.requires_grad]
+    if over.isdisjoint(trained):
+        raise ValueError("gramian_over: none of the named parameters requires a gradient")
+    return [block for block, place in enumerate(trained) if place not in over]
+
+
+def own_blocks(flags: Sequence[bool | None], param_groups: Sequence[dict[str, Any]]) -> list[int]:
+    """The blocks of task-specific parameters, among those that require a gradient."""
+    params = _parameters(param_groups)
+    trained = [flag for p, flag in zip(params, flags, strict=True) if p.requires_grad]
+    return [block for block, flag in enumerate(trained) if flag]
+
+
+def _parameters(param_groups: Sequence[dict[str, Any]]) -> list[Tensor]:
+    return [p for group in param_groups for p in group["params"]]
 
 
 def task_specific(

@@ -3,12 +3,15 @@
 import doctest
 import importlib
 import pkgutil
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 
 import pyfront
 
+DOCS = Path(__file__).parents[1] / "docs"
 MODULES = [
     name
     for _, name, _ in pkgutil.walk_packages(pyfront.__path__, "pyfront.")
@@ -24,6 +27,20 @@ def test_examples_run(name):
 
 
 def test_the_methods_have_examples():
-    for name in ("epo", "mgda", "pareto_mtl", "scalarization"):
-        module = importlib.import_module(f"pyfront.methods.{name}")
+    names = [name for name in MODULES if name.startswith("pyfront.methods.")]
+    assert len(names) >= 7
+    for name in names:
+        module = importlib.import_module(name)
         assert sum(len(test.examples) for test in doctest.DocTestFinder().find(module)) > 0
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_pages_run(page):
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted > 0 and result.failed == 0
+
+
+def test_the_pictures_of_the_pages_can_be_drawn_again(tmp_path):
+    pytest.importorskip("matplotlib")
+    runpy.run_path(str(DOCS / "plots.py"))["main"](tmp_path)
+    assert (tmp_path / "preferences.png").stat().st_size > 50_000

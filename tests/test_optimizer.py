@@ -11,13 +11,23 @@ from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import pyfront
-from pyfront import EPO, MGDA, LinearScalarization
+from pyfront import (
+    EPO,
+    MGDA,
+    DynamicWeightAverage,
+    GradNorm,
+    LinearScalarization,
+    UncertaintyWeighting,
+)
 
 X = torch.linspace(-1, 1, 30).reshape(6, 5)
 METHODS = {
     "mgda": lambda base, **options: MGDA(base, **options),
     "epo": lambda base, **options: EPO(base, [0.7, 0.3], **options),
     "linear": lambda base, **options: LinearScalarization(base, [0.7, 0.3], **options),
+    "uncertainty": lambda base, **options: UncertaintyWeighting(base, 2, **options),
+    "grad_norm": GradNorm,
+    "weight_average": DynamicWeightAverage,
 }
 
 

@@ -225,3 +225,42 @@ def test_constraints_that_cancel_end_the_feasibility_phase():
     opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), [[1.0, 0.0], [0.0, 1.0]], 0)
     report = opt.step([x**2, x**2 + 1])
     assert report.status == "stationary" and opt.phase == "descent" and opt.feasible is False
+
+
+# --------------------------------------------------------------------------------- all or nothing
+
+
+def adaptive(base):
+    return EPO(base, [0.5, 0.5], epsilon="adaptive")
+
+
+def in_phases(base):
+    return ParetoMTL(base, preferences.circle(3), 0, warmup_steps=5, weight_smoothing=0.5)
+
+
+@pytest.mark.parametrize("make", [adaptive, in_phases])
+def test_a_call_that_fails_after_the_decision_leaves_the_state(make, monkeypatch):
+    x = pair(1.0, 1.0)
+    opt = make(torch.optim.SGD([x], lr=0.1))
+    opt.step(squares(x))
+    before, gradient = copy.deepcopy(opt.memory), x.grad.clone()
+
+    def fails(*arguments):
+        raise MemoryError("no room for the direction")
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr("pyfront.gradients.direction_buffers", fails)
+        opt.backward(squares(x))
+    assert opt.memory == before and torch.equal(x.grad, gradient)
+    opt.backward(squares(x))
+    assert opt.memory != before
+
+
+def test_a_direction_that_overflows_under_a_scaler_leaves_the_state():
+    x = torch.nn.Parameter(torch.ones(2))
+    opt = adaptive(torch.optim.SGD([x], lr=0.1))
+    opt.scale = "sum"
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+    before = copy.deepcopy(opt.memory)
+    report = opt.backward([3 * x[0], 2.9 * x[0] + 0.1 * x[1]], scaler=scaler)
+    assert report.status == "nonfinite" and opt.memory == before

@@ -1,0 +1,73 @@
+"""Adam on the few numbers that a method trains beside the model."""
+
+from __future__ import annotations
+
+import math
+from typing import TypedDict
+
+import numpy as np
+import torch
+
+from pyfront._arguments import FloatArray
+
+__all__ = ["Moments", "adam_step", "check_rate", "current_rate"]
+
+DECAYS = (0.9, 0.999)
+SMALL = 1e-8  # both as in torch.optim.Adam
+LARGEST = 1e150  # of a gradient: its square must not overflow
+
+
+class Moments(TypedDict):
+    """What Adam remembers, as JSON knows it."""
+
+    steps: int
+    first: list[float]  # [m]
+    second: list[float]  # [m]
+
+
+def adam_step(
+    values: FloatArray, gradient: FloatArray, rate: float, moments: Moments | None
+) -> tuple[FloatArray, Moments]:
+    """One step of ``torch.optim.Adam`` with its default options, in float64.
+
+    Args:
+        values: what is trained, [m].
+        gradient: its gradient, [m].
+        rate: the learning rate, ≥ 0.
+        moments: what the last step returned; None for the first.
+
+    Returns:
+        The values after the step, [m], and the moments for the next one.
+
+    Example:
+        >>> values, moments = adam_step(np.zeros(2), np.array([3.0, -1e4]), 0.1, None)
+        >>> values.round(6).tolist()
+        [-0.1, 0.1]
+
+    Source: Kingma and Ba 2015, algorithm 1.
+    """
+    steps = 1 if moments is None else moments["steps"] + 1
+    gradient = np.clip(gradient, -LARGEST, LARGEST)
+    before = (0.0, 0.0) if moments is None else (moments["first"], moments["second"])
+    first = DECAYS[0] * np.asarray(before[0]) + (1.0 - DECAYS[0]) * gradient
+    second = DECAYS[1] * np.asarray(before[1]) + (1.0 - DECAYS[1]) * gradient**2
+    unbiased = [1.0 - decay**steps for decay in DECAYS]
+    scale = np.sqrt(second / unbiased[1]) + SMALL
+    stepped = values - rate * (first / unbiased[0]) / scale
+    return stepped, {"steps": steps, "first": first.tolist(), "second": second.tolist()}
+
+
+def check_rate(rate: float | None, base: torch.optim.Optimizer) -> float | None:
+    """A learning rate as a float; None, the base's own, needs a base that has one."""
+    if rate is None:
+        if "lr" not in base.param_groups[0]:
+            raise ValueError(f"lr = None: {type(base).__name__} has none to share; give a number")
+        return None
+    if not (isinstance(rate, (int, float)) and math.isfinite(rate) and rate >= 0.0):
+        raise ValueError(f"lr = {rate!r}: must be finite and ≥ 0")
+    return float(rate)
+
+
+def current_rate(rate: float | None, base: torch.optim.Optimizer) -> float:
+    """``rate``, or that of the base's first group now, which a scheduler may have changed."""
+    return float(base.param_groups[0]["lr"]) if rate is None else rate

@@ -1,0 +1,102 @@
+"""Weights from how fast each loss has fallen."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from pyfront._arguments import FloatArray, integer, require
+from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.report import Report
+
+__all__ = ["DynamicWeightAverage"]
+
+
+class DynamicWeightAverage(MultiTaskOptimizer):
+    """Gives more weight to tasks whose losses fall more slowly: one backward pass a step.
+
+    With L_j(t) the mean of loss j over epoch t, and v_j = L_j(t − 1) / L_j(t − 2), epoch t has the
+    weights w_j = m exp(v_j / T) / Σ_i exp(v_i / T). The first two epochs have w = 1. The weights
+    sum to m. They see rates alone: losses of very different size stay so.
+
+    An epoch is ``steps_per_epoch`` steps that are taken: neither ``backward`` alone nor a step that
+    is skipped counts, and with ``every=k`` one in k does. What has been seen of it travels in
+    ``state_dict``.
+
+    Args:
+        base: the optimizer that makes the step.
+        steps_per_epoch: over how many steps a loss is averaged, ≥ 1: for mini-batches the number
+            of batches in an epoch, since the ratio of two single batches is mostly noise. 1 takes
+            t as the step.
+        temperature: T > 0; the larger, the more equal the weights. The paper's is 2.
+        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+
+    Raises:
+        TypeError, ValueError: an argument out of its range, and at a step a loss that is negative
+            or another number of losses than before; the task and the value are named.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = DynamicWeightAverage(torch.optim.SGD([x], lr=0.1))
+        >>> for _ in range(3):
+        ...     report = opt.step([x[0] ** 2, 3 * x[1] ** 2])
+        >>> report.weights.round(decimals=3).tolist()  # the second falls faster
+        [1.119, 0.881]
+
+    Source: Liu, Johns and Davison, End-to-End Multi-Task Learning with Attention, 2019, eq. (7).
+    A loss that was 0 has no rate; its v_j counts as 1 (ours).
+    """
+
+    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        steps_per_epoch: int = 1,
+        temperature: float = 2.0,
+        **common: Any,
+    ) -> None:
+        steps_per_epoch = integer("steps_per_epoch", steps_per_epoch, 1)
+        if not 0.0 < temperature < math.inf:
+            raise ValueError(f"temperature = {temperature!r}: must be finite and > 0")
+        super().__init__(base, **common)
+        self.steps_per_epoch = steps_per_epoch
+        self.temperature = float(temperature)
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """As many losses as before, finite and ≥ 0."""
+        expected = len(self.memory.get("epoch_sum", losses))
+        if losses.size != expected:
+            raise ValueError(f"losses: expected {expected} as in earlier steps, got {losses.size}")
+        require("losses", losses, lowest=0.0, hint="; rates are ratios of losses")
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """The weights of this epoch; its losses count from the next one on."""
+        memory = self.memory
+        means = [np.array(mean) for mean in memory.get("epoch_means", [])]  # L(t − 2), L(t − 1)
+        weights = self._weights(*means) if len(means) == 2 else np.ones_like(losses)
+        seen = memory.get("epoch_steps", 0) + 1
+        total = losses + np.array(memory.get("epoch_sum", 0.0))
+        if seen == self.steps_per_epoch:
+            means = [*means[-1:], total / seen]
+            total, seen = np.zeros_like(losses), 0
+        self.learn(
+            epoch_steps=seen,
+            epoch_sum=total.tolist(),
+            epoch_means=[mean.tolist() for mean in means],
+        )
+        return Report(weights=torch.from_numpy(weights))
+
+    def _weights(self, before: FloatArray, last: FloatArray) -> FloatArray:
+        with np.errstate(over="ignore"):
+            rates = np.divide(last, before, out=np.ones_like(last), where=before > 0.0)
+            logits = np.minimum(rates / self.temperature, np.finfo(np.float64).max)
+        shares = np.exp(logits - logits.max())
+        weights: FloatArray = last.size * shares / shares.sum()
+        return weights
