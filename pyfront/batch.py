@@ -9,10 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, require
-from pyfront.gradients import Row, TaskGradients, as_losses, loss_values
+from pyfront.features import Split
+from pyfront.gradients import Engine, Row, TaskGradients, as_losses, loss_values
 
-__all__ = ["Accumulated", "Batch", "Losses", "all_finite", "finite_gramian", "gather"]
+__all__ = [
+    "Accumulated",
+    "Batch",
+    "Losses",
+    "all_finite",
+    "combined",
+    "finite_gramian",
+    "gather",
+    "task_rows",
+]
 
 Losses: TypeAlias = "Sequence[Tensor] | Tensor"
 
@@ -35,6 +46,13 @@ class Accumulated(NamedTuple):
     rows: list[Row]
     values: FloatArray  # [m]
     unit: float
+
+    def plus(self, rows: list[Row]) -> list[Row]:
+        """The sum with the rows of the next micro-batch; what only those have stays as it is."""
+        if len(self.rows[0]) != len(rows[0]):
+            raise ValueError("losses: the parameters have changed since accumulate()")
+        sums = [grad.add_rows(a, b) for a, b in zip(self.rows, rows, strict=False)]
+        return sums + rows[len(sums) :]
 
 
 def gather(
@@ -127,3 +145,55 @@ def all_finite(tensors: Sequence[Tensor | None]) -> bool:
     """True if no tensor holds NaN or infinity; sparse ones are judged by their values."""
     values = [t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors]
     return bool(np.isfinite(TaskGradients([values]).gramian()).all())  # one pass, no overflow
+
+
+def task_rows(
+    batch: Batch, params: Sequence[Tensor], engine: Engine, split: Split | None, retain_graph: bool
+) -> list[Row]:
+    """The m task gradients and the fixed one: rows of T blocks, of T + F if the split is a bound.
+
+    The fixed loss is not split: it may reach the trunk's parameters beside the features.
+    """
+    m = batch.values.size
+    names = [f"losses[{task}]" for task in range(m)] + ["fixed"]
+    if split is None:
+        return grad.task_rows(batch.losses, params, engine, retain_graph, names)
+    rows = split.rows(names, retain_graph or len(batch.losses) > m)
+    for row in grad.task_rows(batch.losses[m:], params, engine, True, names[m:]):
+        rows.append([*row, *[None] * (len(rows[0]) - len(params))])
+    return rows
+
+
+def combined(
+    gradients: TaskGradients,
+    weights: FloatArray,
+    params: Sequence[Tensor],
+    own: list[int] | None,
+    split: Split | None,
+    retain_graph: bool,
+) -> Row:
+    """d = Jᵀ w, T tensors or None; the blocks ``own`` get their task's plain gradient instead.
+
+    Where the split is a bound, the trunk's part is one pass on from Σ_j w_j ∂l_j/∂z.
+    """
+    if split is None or not split.bound:
+        return _combined(gradients, weights, params, own)
+    count = len(params)
+    heads = _combined(gradients.select(range(count)), weights, params, own)
+    at_features = gradients.select(range(count, count + len(split.features)))
+    v = _combined(at_features, weights, [z.detach() for z in split.features], None)
+    return grad.add_rows(heads, split.trunk_gradient(v, retain_graph))
+
+
+def _combined(
+    gradients: TaskGradients, weights: FloatArray, targets: Sequence[Tensor], own: list[int] | None
+) -> list[Tensor | None]:
+    out = grad.direction_buffers(gradients, targets)
+    if own is None:
+        gradients.combine(weights, out)
+        return out
+    shared = [block for block in range(len(targets)) if block not in own]
+    plain = np.where(np.isnan(weights), np.nan, 1.0)
+    for blocks, w in ((shared, weights), (own, plain)):
+        gradients.select(blocks).combine(w, [out[block] for block in blocks])
+    return out

@@ -14,17 +14,27 @@ from torch._compile import _disable_dynamo
 
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
-from pyfront.batch import Accumulated, Batch, Losses, all_finite, finite_gramian, gather
-from pyfront.delegation import DelegatingOptimizer, Memory
+from pyfront.batch import (
+    Accumulated,
+    Batch,
+    Losses,
+    all_finite,
+    combined,
+    finite_gramian,
+    gather,
+    task_rows,
+)
+from pyfront.delegation import Memory
+from pyfront.features import Features, Split
 from pyfront.gradients import Engine, TaskGradients
-from pyfront.preferences import as_preference
+from pyfront.preferring import PreferringOptimizer
 from pyfront.report import Report
 from pyfront.roles import GramianOver, as_gramian_over, left_out, own_blocks, task_specific
 
 __all__ = ["MultiTaskOptimizer"]
 
 
-class MultiTaskOptimizer(DelegatingOptimizer):
+class MultiTaskOptimizer(PreferringOptimizer):
     """Wraps a base optimizer and gives it the direction that a method decides on.
 
     ``backward(losses)`` fills ``.grad`` with d = Σ_j w_j g_j and updates nothing; ``step(losses)``
@@ -48,6 +58,10 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             guarantees of single steps hold for 0 alone.
         every: decide on new weights every so many steps and keep them between, where a step costs
             one backward pass.
+        upper_bound: decide on the Gramian of ∂l_j/∂z at the ``features`` z that each step is given,
+            in place of C. A step then costs about one backward pass in all, and the weights are
+            those of an upper bound: ‖Jᵀw‖ ≤ ‖∂z/∂θ‖ ‖Σ_j w_j ∂l_j/∂z‖ (Sener and Koltun 2018,
+            MGDA-UB). Approximate: no guarantee that needs C holds.
 
     Raises:
         TypeError, ValueError: an argument out of its range; it is named.
@@ -57,7 +71,6 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     """
 
     needs: ClassVar[Literal["losses", "gramian"]] = "gramian"
-    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "none"
 
     def __init__(
         self,
@@ -70,8 +83,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         scale: Literal["mean", "sum"] = "mean",
         weight_smoothing: float = 0.0,
         every: int = 1,
+        upper_bound: bool = False,
     ) -> None:
-        super().__init__(base)
+        super().__init__(base, preference)
         choice("engine", engine, ("auto", "grad", "steal"))
         choice("task_gradients", task_gradients, ("weighted", "own"))
         choice("scale", scale, ("mean", "sum"))
@@ -83,11 +97,11 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self.scale = scale
         self.weight_smoothing = float(weight_smoothing)
         self.every = integer("every", every, 1)
+        if upper_bound and self.gramian_over != "all":
+            raise ValueError("gramian_over: with upper_bound the Gramian is over the features")
+        self.upper_bound = bool(upper_bound)
         self.report: Report | None = None
         self._accumulated: Accumulated | None = None
-        if self.preference_domain != "none" or preference is not None:
-            r = self._checked_preference(preference)  # type: ignore[arg-type]
-            self.memory["preference"] = r.tolist()
 
     # --------------------------------------------------------------------- what a method has to say
 
@@ -111,6 +125,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         preference: VectorLike | None = None,
         scaler: torch.amp.GradScaler | None = None,
         fixed: Tensor | None = None,
+        features: Features | None = None,
         retain_graph: bool = False,
     ) -> Report:
         """Fills ``.grad`` with the direction Σ_j w_j g_j and updates nothing.
@@ -127,6 +142,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 Losses or gradients that are not finite then do not raise: ``.grad`` is made NaN, so
                 that the scaler skips the step, and the status is ``"nonfinite"``.
             fixed: a further scalar loss that is added with weight 1 and not traded off.
+            features: z, the tensor or tensors that the trunk returned and through which alone the
+                losses depend on it: gradients are taken back to z and on from there, exactly the
+                same; with ``upper_bound`` it is required. Not with ``engine="steal"``.
             retain_graph: keep the graph of the losses.
 
         Returns:
@@ -136,6 +154,8 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             ValueError, TypeError: losses, preference or gradients that cannot be used; the task and
                 the value are named, and parameters, ``.grad`` and state are as they were.
         """
+        if self.upper_bound and features is None:
+            raise ValueError("features: upper_bound needs the tensors that the trunk returned")
         batch = self._batch(losses, preference, scaler, fixed)
         params = self._params()
         one_backward = self._accumulated is None and self.task_gradients == "weighted"
@@ -146,12 +166,17 @@ class MultiTaskOptimizer(DelegatingOptimizer):
                 batch, report, params, retain_graph
             )
         else:
-            gradients = TaskGradients(self._rows(batch, params, retain_graph))
-            roles = self._roles(gradients.rows[: batch.values.size])
+            split = self._split(batch, features, params)
+            gradients = TaskGradients(self._rows(batch, params, split, retain_graph))
+            roles = self._roles([row[: len(params)] for row in gradients.rows[: batch.values.size]])
             own = None if roles is None else own_blocks(roles, self.param_groups)
             outside = left_out(self.gramian_over, own, self.param_groups)
+            if self.upper_bound:
+                outside = list(range(len(params)))
             report, kept = self._weigh(batch, finite_gramian(gradients, outside, batch))
-            direction = self._direction(gradients, self._with_fixed(report, batch), params, own)
+            weights = self._with_fixed(report, batch)
+            plain = own if self.task_gradients == "own" else None
+            direction = combined(gradients, weights, params, plain, split, retain_graph)
         if batch.scaled and not all_finite(direction):
             report, kept = self._nonfinite(batch), None
         self._commit(params, direction, kept, roles)
@@ -173,7 +198,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             ValueError, TypeError: as for :meth:`backward`.
         """
         batch = gather(losses, scaler, None, self._accumulated)  # any part is in the domain
-        rows = self._rows(batch, self._params(), retain_graph=False)
+        rows = self._rows(batch, self._params(), None, retain_graph=False)
         self._accumulated = Accumulated(rows, batch.values, batch.unit)
 
     def step(  # type: ignore[override]
@@ -182,6 +207,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         *,
         preference: VectorLike | None = None,
         fixed: Tensor | None = None,
+        features: Features | None = None,
     ) -> Report | None:
         """One step of the base optimizer, after :meth:`backward` if there are losses.
 
@@ -189,7 +215,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             closure: the losses; a callable that returns them, called once with gradients enabled;
                 or None, which steps on the ``.grad`` that is there.
             preference: r for this step.
-            fixed: as for :meth:`backward`.
+            fixed, features: as for :meth:`backward`.
 
         Returns:
             The :class:`Report`, or None where no losses were given.
@@ -204,9 +230,9 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             if callable(losses) and not isinstance(losses, Tensor):
                 with torch.enable_grad():
                     losses = losses()
-            report = self.backward(losses, preference=preference, fixed=fixed)
-        elif preference is not None or fixed is not None:
-            raise ValueError("step: preference and fixed need losses")
+            report = self.backward(losses, preference=preference, fixed=fixed, features=features)
+        elif preference is not None or fixed is not None or features is not None:
+            raise ValueError("step: preference, fixed and features need losses")
         elif self._accumulated is not None:
             raise ValueError(
                 "step: accumulate() has collected gradients; give the last micro-batch's losses to "
@@ -236,16 +262,21 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         due = not waiting or self.memory["age"] % self.every == 0
         return batch._replace(preference=r, due=due)
 
-    def _rows(self, batch: Batch, params: list[Tensor], retain_graph: bool) -> list[grad.Row]:
-        names = [f"losses[{task}]" for task in range(batch.values.size)] + ["fixed"]
+    def _split(self, batch: Batch, features: Features | None, params: list[Tensor]) -> Split | None:
+        if features is None:
+            return None
+        if self._engine_for(batch.losses) != "grad":
+            raise ValueError(f"features: engine={self.engine!r} cannot stop at them, 'grad' can")
+        if self.upper_bound and self._accumulated is not None:
+            raise ValueError("features: upper_bound cannot decide on what accumulate() collected")
+        return Split(batch.losses[: batch.values.size], features, params, bound=self.upper_bound)
+
+    def _rows(
+        self, batch: Batch, params: list[Tensor], split: Split | None, retain_graph: bool
+    ) -> list[grad.Row]:
         engine = self._engine_for(batch.losses)
-        rows = grad.task_rows(batch.losses, params, engine, retain_graph, names)
-        if self._accumulated is not None:
-            if len(self._accumulated.rows[0]) != len(params):
-                raise ValueError("losses: the parameters have changed since accumulate()")
-            for task, before in enumerate(self._accumulated.rows):
-                rows[task] = grad.add_rows(before, rows[task])
-        return rows
+        rows = task_rows(batch, params, engine, split, retain_graph)
+        return rows if self._accumulated is None else self._accumulated.plus(rows)
 
     def _weighted_gradient(
         self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
@@ -291,23 +322,6 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         losses = torch.from_numpy(batch.values)
         return Report(torch.full_like(losses, torch.nan), losses, status="nonfinite")
 
-    def _direction(
-        self,
-        gradients: TaskGradients,
-        weights: FloatArray,
-        params: list[Tensor],
-        own: list[int] | None,
-    ) -> list[Tensor | None]:
-        out = grad.direction_buffers(gradients, params)
-        if self.task_gradients == "weighted" or own is None:
-            gradients.combine(weights, out)
-            return out
-        shared = [block for block in range(len(params)) if block not in own]
-        plain = np.where(np.isnan(weights), np.nan, 1.0)
-        for blocks, w in ((shared, weights), (own, plain)):
-            gradients.select(blocks).combine(w, [out[block] for block in blocks])
-        return out
-
     def _commit(
         self,
         params: list[Tensor],
@@ -341,24 +355,6 @@ class MultiTaskOptimizer(DelegatingOptimizer):
         self.engine = grad.choose_engine(self.engine, losses)
         return self.engine
 
-    def _checked_preference(self, value: VectorLike, length: int | None = None) -> FloatArray:
-        if self.preference_domain == "none":
-            raise TypeError(f"preference: {type(self).__name__} takes none")
-        return as_preference(
-            value, positive=self.preference_domain == "positive", length=length
-        ).copy()
-
-    def _preference_for(self, preference: VectorLike | None, tasks: int) -> FloatArray | None:
-        if preference is not None:
-            r = self._checked_preference(preference)
-        elif self.preference is not None:
-            r = self.preference.numpy()
-        else:
-            return None
-        if r.size != tasks:
-            raise ValueError(f"losses: expected {r.size}, one per entry of preference, got {tasks}")
-        return r
-
     def _roles(self, rows: Sequence[grad.Row]) -> list[bool | None] | None:
         """For each parameter whether it belongs to one task; None if no option asks for it."""
         if self.gramian_over != "shared" and self.task_gradients == "weighted":
@@ -368,18 +364,6 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     def detect_roles(self) -> None:
         """Forgets which parameters are task-specific; the next :meth:`backward` looks again."""
         self.memory.pop("task_specific", None)
-
-    @property
-    def preference(self) -> Tensor | None:
-        """r, [m] float64 as it was given, or None; a copy. Settable between steps."""
-        r = self.memory.get("preference")
-        return None if r is None else torch.tensor(r, dtype=torch.float64)
-
-    @preference.setter
-    def preference(self, value: VectorLike) -> None:
-        current = self.preference
-        r = self._checked_preference(value, None if current is None else current.numel())
-        self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears ``.grad``, what is to be learnt with it, and what :meth:`accumulate` collected."""

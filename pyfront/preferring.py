@@ -1,0 +1,64 @@
+"""An optimizer that may have a preference, saved and restored with its state."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from pyfront._arguments import FloatArray, VectorLike
+from pyfront.delegation import DelegatingOptimizer
+from pyfront.preferences import as_preference
+
+__all__ = ["PreferringOptimizer"]
+
+
+class PreferringOptimizer(DelegatingOptimizer):
+    """Holds r, [m], if its class takes one: ``preference_domain`` says which entries are legal.
+
+    Args:
+        base: any optimizer but LBFGS.
+        preference: r, or None for classes without one.
+
+    Raises:
+        TypeError, ValueError: a preference that the class does not take.
+    """
+
+    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "none"
+
+    def __init__(self, base: torch.optim.Optimizer, preference: VectorLike | None = None) -> None:
+        super().__init__(base)
+        if self.preference_domain != "none" or preference is not None:
+            r = self._checked_preference(preference)  # type: ignore[arg-type]
+            self.memory["preference"] = r.tolist()
+
+    @property
+    def preference(self) -> Tensor | None:
+        """r, [m] float64 as it was given, or None; a copy. Settable between steps."""
+        r = self.memory.get("preference")
+        return None if r is None else torch.tensor(r, dtype=torch.float64)
+
+    @preference.setter
+    def preference(self, value: VectorLike) -> None:
+        current = self.preference
+        r = self._checked_preference(value, None if current is None else current.numel())
+        self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
+
+    def _checked_preference(self, value: VectorLike, length: int | None = None) -> FloatArray:
+        if self.preference_domain == "none":
+            raise TypeError(f"preference: {type(self).__name__} takes none")
+        return as_preference(
+            value, positive=self.preference_domain == "positive", length=length
+        ).copy()
+
+    def _preference_for(self, preference: VectorLike | None, tasks: int) -> FloatArray | None:
+        if preference is not None:
+            r = self._checked_preference(preference)
+        elif self.preference is not None:
+            r = self.preference.numpy()
+        else:
+            return None
+        if r.size != tasks:
+            raise ValueError(f"losses: expected {r.size}, one per entry of preference, got {tasks}")
+        return r
