@@ -10,6 +10,7 @@ from pyfront.front import Front, Solution
 from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
+from pyfront.sweep import SweepError, sweep, trace
 
 __version__ = "0.1.0"
 
@@ -22,8 +23,11 @@ __all__ = [
     "ParetoMTL",
     "Report",
     "Solution",
+    "SweepError",
     "cuda_available",
     "functional",
     "preferences",
     "problems",
+    "sweep",
+    "trace",
 ]

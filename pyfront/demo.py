@@ -1,6 +1,7 @@
 """`python -m pyfront demo`: EPO, linear scalarization and MGDA on pictures of two items."""
 
 import argparse
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pyfront.cli import Commands, whole_number
 from pyfront.datasets import KINDS, TwoItems, choose_kind, multi_digits, multi_mnist
 from pyfront.front import Front, Solution
 from pyfront.plots import plot_front, save_figure
+from pyfront.preferences import circle, to_reference_vectors
+from pyfront.sweep import sweep
 
 __all__ = ["METHODS", "LeNet", "add_command", "run_command"]
 
@@ -25,23 +28,44 @@ _LEARNING_RATE = 1e-2
 _EPOCHS = {12: 20, 28: 5}  # by the width of the pictures: about two minutes on two cores
 # Large batches: EPO balances the losses of a batch, and their noise is what moves it off the ray.
 _BATCH = {12: 1000, 28: 500}
+_WARMUP = 100  # steps that Pareto MTL may take to its region
+
+
+Preference = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of the demo: its name in the table, and how it wraps the base optimizer."""
+    """A method of the demo.
+
+    Args:
+        name: in the table.
+        takes_preference: whether there is a run for every preference, or one in all.
+        wrap: makes the method from a base optimizer, a preference, and all K preferences.
+    """
 
     name: str
     takes_preference: bool
-    wrap: Callable[[torch.optim.Optimizer, list[float]], Any]
+    wrap: Callable[[torch.optim.Optimizer, Preference, Sequence[Preference]], Any]
 
 
-#: What `--method` takes. All three get weights that sum to 1, so one learning rate suits them.
+def _pareto_mtl(
+    base: torch.optim.Optimizer, r: Preference, preferences: Sequence[Preference]
+) -> pyfront.ParetoMTL:
+    """The region around the ray of `r` among those of all preferences."""
+    vectors = to_reference_vectors(preferences)
+    return pyfront.ParetoMTL(base, vectors, preferences.index(r), warmup_steps=_WARMUP)
+
+
+#: What `--method` takes; the first three by default. The weights of those sum to 1, so one learning
+#: rate suits them; Adam takes out the scale of Pareto MTL's.
 METHODS = {
-    "epo": Method("EPO", True, lambda base, r: pyfront.EPO(base, r, weight_smoothing=0.9)),
-    "linear": Method("linear", True, lambda base, r: pyfront.LinearScalarization(base, r)),
-    "mgda": Method("MGDA", False, lambda base, _: pyfront.MGDA(base)),
+    "epo": Method("EPO", True, lambda base, r, _: pyfront.EPO(base, r, weight_smoothing=0.9)),
+    "linear": Method("linear", True, lambda base, r, _: pyfront.LinearScalarization(base, r)),
+    "mgda": Method("MGDA", False, lambda base, *_: pyfront.MGDA(base)),
+    "pareto-mtl": Method("ParetoMTL", True, _pareto_mtl),
 }
+_DEFAULT = ("epo", "linear", "mgda")
 
 
 class LeNet(nn.Module):
