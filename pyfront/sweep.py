@@ -145,8 +145,9 @@ def trace(
 ) -> Front:
     """Walk along the front: each preference starts from the solution of the one before.
 
-    A neighbour's solution is nearly on the front, and EPO moves along it in few steps. One run
-    follows the other in this process, seeded as in :func:`sweep`.
+    That saves the way to the front, which is long from a poor start; the last digits on the ray
+    cost no less than they do from elsewhere. One run follows the other in this process, seeded as
+    in :func:`sweep`.
 
     Args:
         train: `train(preference, start)`, which returns a :class:`Solution` and the state that the

@@ -99,8 +99,8 @@ def _solve(train: Train, job: Job, advance: Callable[[int], None] | None) -> Sol
 
 def traceback_text(error: BaseException) -> str:
     """The traceback, from the user's first frame on."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+    frames, ours = error.__traceback__, (__name__, "pyfront.sweep")
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") in ours:
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))
 
