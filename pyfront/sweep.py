@@ -183,7 +183,7 @@ def trace(
         ...     return solution, theta.detach()
         >>> front = pyfront.trace(train, [[0.5, 0.5], [0.4, 0.6]], start=problem.start())
         >>> [round(loss, 2) for loss in front[1].train_losses]
-        [0.7, 0.47]
+        [0.75, 0.5]
 
     Source: Mahapatra and Rajan 2020, appendix C (tracing the Pareto front).
     """
