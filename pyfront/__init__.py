@@ -18,6 +18,7 @@ from pyfront.methods import (
 )
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
+from pyfront.sweep import SweepError, sweep, trace
 
 __version__ = "0.1.0"
 
@@ -32,9 +33,12 @@ __all__ = [
     "ParetoMTL",
     "Report",
     "Solution",
+    "SweepError",
     "UncertaintyWeighting",
     "cuda_available",
     "functional",
     "preferences",
     "problems",
+    "sweep",
+    "trace",
 ]

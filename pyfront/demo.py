@@ -1,11 +1,12 @@
 """`python -m pyfront demo`: EPO, linear scalarization and MGDA on pictures of two items."""
 
 import argparse
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from pyfront.cli import Commands, whole_number
 from pyfront.datasets import KINDS, TwoItems, choose_kind, multi_digits, multi_mnist
 from pyfront.front import Front, Solution
 from pyfront.plots import plot_front, save_figure
+from pyfront.preferences import circle, to_reference_vectors
+from pyfront.sweep import sweep
 
 __all__ = ["METHODS", "LeNet", "add_command", "run_command"]
 
@@ -25,23 +28,54 @@ _LEARNING_RATE = 1e-2
 _EPOCHS = {12: 20, 28: 5}  # by the width of the pictures: about two minutes on two cores
 # Large batches: EPO balances the losses of a batch, and their noise is what moves it off the ray.
 _BATCH = {12: 1000, 28: 500}
+_WARMUP = 100  # steps that Pareto MTL may take to its region
+
+
+Preference: TypeAlias = tuple[float, ...]
+Run: TypeAlias = tuple[str, Preference | None]  # a key of METHODS, and its preference if it has one
+Wrap: TypeAlias = Callable[[torch.optim.Optimizer], Any]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of the demo: its name in the table, and how it wraps the base optimizer."""
+    """A method of the demo.
+
+    Args:
+        name: in the table.
+        takes_preference: whether there is a run for every preference, or one in all.
+        wrap: makes the method from a base optimizer, a preference, and all K preferences.
+    """
 
     name: str
     takes_preference: bool
-    wrap: Callable[[torch.optim.Optimizer, list[float]], Any]
+    wrap: Callable[[torch.optim.Optimizer, Preference, Sequence[Preference]], Any]
 
 
-#: What `--method` takes. All three get weights that sum to 1, so one learning rate suits them.
+def _pareto_mtl(
+    base: torch.optim.Optimizer, r: Preference, preferences: Sequence[Preference]
+) -> pyfront.ParetoMTL:
+    """The region around the ray of `r` among those of all preferences.
+
+    Constraints act from half-way between the ray and the edge of the region on: (u_j − u_k)ᵀ u_k is
+    −(1 − u_jᵀu_k) on the ray and 0 at the edge, and the losses of batches scatter.
+    """
+    vectors = to_reference_vectors(torch.tensor(preferences, dtype=torch.float64))
+    index = preferences.index(r)
+    cosines = (vectors @ vectors[index]).tolist()
+    nearest = max((c for j, c in enumerate(cosines) if j != index), default=1.0)
+    margin = 0.5 * (1.0 - nearest)
+    return pyfront.ParetoMTL(base, vectors, index, warmup_steps=_WARMUP, epsilon=margin)
+
+
+#: What `--method` takes; the first three by default. The weights of those sum to 1, so one learning
+#: rate suits them; Adam takes out the scale of Pareto MTL's.
 METHODS = {
-    "epo": Method("EPO", True, lambda base, r: pyfront.EPO(base, r, weight_smoothing=0.9)),
-    "linear": Method("linear", True, lambda base, r: pyfront.LinearScalarization(base, r)),
-    "mgda": Method("MGDA", False, lambda base, _: pyfront.MGDA(base)),
+    "epo": Method("EPO", True, lambda base, r, _: pyfront.EPO(base, r, weight_smoothing=0.9)),
+    "linear": Method("linear", True, lambda base, r, _: pyfront.LinearScalarization(base, r)),
+    "mgda": Method("MGDA", False, lambda base, *_: pyfront.MGDA(base)),
+    "pareto-mtl": Method("ParetoMTL", True, _pareto_mtl),
 }
+_DEFAULT = ("epo", "linear", "mgda")
 
 
 class LeNet(nn.Module):
@@ -71,30 +105,19 @@ class LeNet(nn.Module):
         return [head(features) for head in self.heads]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training run of the demo: a method, and its preference if it takes one."""
-
-    method: Method
-    preference: list[float] | None
-
-    def __str__(self) -> str:
-        """For the progress bar and the table."""
-        r = self.preference
-        return self.method.name if r is None else f"{self.method.name} ({r[0]:.2f}, {r[1]:.2f})"
-
-
 def _task_losses(logits: Sequence[Tensor], labels: Tensor) -> list[Tensor]:
     return [cross_entropy(z, labels[:, task]) for task, z in enumerate(logits)]
 
 
-def _train(run: Run, data: TwoItems, epochs: int, seed: int, advance: Callable[[], Any]) -> LeNet:
+def _train(
+    wrap: Wrap, data: TwoItems, epochs: int, seed: int, advance: Callable[[], None]
+) -> LeNet:
     """Adam with cosine decay to 0; the same start and the same batches for every run."""
     torch.manual_seed(seed)
     size = data.train_images.shape[-1]
     model = LeNet(size)
     base = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
-    opt = run.method.wrap(base, run.preference or [])
+    opt = wrap(base)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(base, epochs * _TRAIN // _BATCH[size])
     for _ in range(epochs):
         for batch in torch.split(torch.randperm(_TRAIN), _BATCH[size]):
@@ -116,52 +139,67 @@ def _evaluate(model: LeNet, images: Tensor, labels: Tensor) -> tuple[list[float]
 
 
 def _solve(
-    run: Run, data: TwoItems, epochs: int, seed: int, advance: Callable[[], Any]
+    run: Run,
+    advance: Callable[[], None],
+    *,
+    preferences: Sequence[Preference],
+    data: TwoItems,
+    epochs: int,
+    seed: int,
 ) -> Solution:
     """Train one model and measure it on the whole training and test sets."""
+    method, r = METHODS[run[0]], run[1]
     begin = time.perf_counter()
-    model = _train(run, data, epochs, seed, advance)
+
+    def wrap(base: torch.optim.Optimizer) -> Any:
+        return method.wrap(base, r or (), preferences)
+
+    model = _train(wrap, data, epochs, seed, advance)
     seconds = time.perf_counter() - begin
     train, _ = _evaluate(model, data.train_images, data.train_labels)
     test, accuracies = _evaluate(model, data.test_images, data.test_labels)
     metrics = {"seconds": seconds, "accuracy_1": accuracies[0], "accuracy_2": accuracies[1]}
-    if (r := run.preference) is not None:
+    if r is not None:
         metrics |= {
             "train_non_uniformity": pyfront.functional.non_uniformity(train, r),
             "test_non_uniformity": pyfront.functional.non_uniformity(test, r),
             "worst_relative_loss": max(r[0] * test[0], r[1] * test[1]),
         }
     return Solution(
-        method=run.method.name,
-        preference=run.preference,
+        method=method.name,
+        preference=r,
         train_losses=train,
         test_losses=test,
         metrics=metrics,
     )
 
 
-def _plan(methods: Iterable[str], count: int) -> list[Run]:
-    """Every method at K preferences whose rays l ∝ 1/r are evenly spread; once if it takes none."""
-    inverse = 1.0 / pyfront.preferences.circle(count + 2)[1:-1]
-    preferences = (inverse / inverse.sum(dim=1, keepdim=True)).tolist()
-    runs = []
-    for method in (METHODS[name] for name in METHODS if name in methods):
-        runs += [Run(method, r) for r in preferences] if method.takes_preference else []
-        runs += [] if method.takes_preference else [Run(method, None)]
+def _rays(count: int) -> list[Preference]:
+    """K preferences whose rays l ∝ 1/r are evenly spread."""
+    inverse = 1.0 / circle(count + 2)[1:-1]
+    return [tuple(r) for r in (inverse / inverse.sum(dim=1, keepdim=True)).tolist()]
+
+
+def _plan(methods: Iterable[str], preferences: Sequence[Preference]) -> list[Run]:
+    """Every method at every preference; once if it takes none."""
+    runs: list[Run] = []
+    for name in (name for name in METHODS if name in methods):
+        takes_one = METHODS[name].takes_preference
+        runs += [(name, r) for r in preferences] if takes_one else [(name, None)]
     return runs
 
 
 def _solution_rows(front: Front) -> Iterator[str]:
     """One line a solution, those of one preference together; `worst` is max_j r_j l_j (test)."""
-    yield f"{'':25} training loss      test loss    accuracy %  non-uniformity   worst"
+    yield f"{'':26} training loss      test loss    accuracy %  non-uniformity   worst"
     yield (
-        f"{'preference r':14} {'method':8}"
+        f"{'preference r':14} {'method':9}"
         + 2 * "   task 1 task 2"
         + ("   task1 task2  training   test    r·l")
     )
     for s in sorted(front, key=lambda s: tuple(s.preference or (1.0,))):
         r = "any" if s.preference is None else "({:.3f}, {:.3f})".format(*s.preference)
-        line, m = f"{r:14} {s.method:8}", s.metrics
+        line, m = f"{r:14} {s.method:9}", s.metrics
         for losses in (s.train_losses, s.test_losses or ()):
             line += f"   {losses[0]:6.4f} {losses[1]:6.4f}"
         line += f"   {100 * m['accuracy_1']:5.1f} {100 * m['accuracy_2']:5.1f}"
@@ -175,12 +213,12 @@ def _method_rows(front: Front) -> Iterator[str]:
     """One line a method: hypervolume on the test set, and the seconds of training."""
     reference = 1.1 * front.losses("test").max(axis=0)
     corner = f"({reference[0]:.4f}, {reference[1]:.4f})"
-    yield f"{'method':8} solutions  hypervolume  seconds   (test losses, reference {corner})"
+    yield f"{'method':9} solutions  hypervolume  seconds   (test losses, reference {corner})"
     for method in dict.fromkeys(s.method for s in front):
         part = Front(s for s in front if s.method == method)
         seconds = sum(s.metrics["seconds"] for s in part)
         volume = part.hypervolume(reference, "test")
-        yield f"{method:8} {len(part):9}  {volume:11.4f}  {seconds:7.1f}"
+        yield f"{method:9} {len(part):9}  {volume:11.4f}  {seconds:7.1f}"
 
 
 def _methods(text: str) -> list[str]:
@@ -196,13 +234,13 @@ def add_command(commands: Commands) -> None:
     demo = commands.add_parser("demo", help=__doc__, description=__doc__)
     demo.set_defaults(run=run_command, error=demo.error)
     add = demo.add_argument
-    choices = ", ".join(METHODS)
+    choices, default = ", ".join(METHODS), ", ".join(_DEFAULT)
     add(
         "--method",
         type=_methods,
         action="extend",
         metavar="NAME[,NAME]",
-        help=f"of {choices}; default all",
+        help=f"of {choices}; default {default}",
     )
     add("--preferences", type=whole_number(1, 100), default=5, metavar="K", help="rays (default 5)")
     add(
@@ -212,6 +250,13 @@ def add_command(commands: Commands) -> None:
         help=f"default {_EPOCHS[12]}, with --data {_EPOCHS[28]}; the same for every method",
     )
     add("--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="default 0")
+    add(
+        *("--workers",),
+        type=whole_number(0, 1000),
+        metavar="N",
+        help="processes of one thread each, by default one a core; 0: in this one. The results "
+        "are the same",
+    )
     add("--out", type=Path, default=Path("pyfront-demo"), metavar="DIR", help="default %(default)s")
     add(
         *("--data",),
@@ -236,18 +281,17 @@ def _load(args: argparse.Namespace) -> TwoItems:
 
 
 def _demo(args: argparse.Namespace, data: TwoItems) -> None:
-    runs = _plan(args.method or METHODS, args.preferences)
+    preferences = _rays(args.preferences)
+    runs = _plan(args.method or _DEFAULT, preferences)
     size = data.train_images.shape[-1]
     epochs = args.epochs or _EPOCHS[size]
     steps = epochs * _TRAIN // _BATCH[size]
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     print(f"{data.name}: {count} of {steps} steps each, seed {args.seed}", flush=True)
-    front = Front()
-    tqdm = require("tqdm", "demo").tqdm
-    with tqdm(total=len(runs) * steps, unit="step", leave=False, dynamic_ncols=True) as bar:
-        for run in runs:
-            bar.set_description(str(run))
-            front.add(_solve(run, data, epochs, args.seed, bar.update))
+    train = functools.partial(
+        _solve, preferences=preferences, data=data, epochs=epochs, seed=args.seed
+    )
+    front = sweep(train, runs, workers=args.workers, steps=steps, progress=True)
     print(*_solution_rows(front), "", *_method_rows(front), sep="\n")
     print(
         "\nnon-uniformity: 0 on the ray of the preference. worst r·l: largest r_j l_j (test), less"

@@ -9,16 +9,19 @@ import sys
 import time
 
 import pytest
+import torch
 
 from pyfront.cli import main
+from pyfront.demo import METHODS, _rays
 from pyfront.front import Front
+from pyfront.preferences import to_reference_vectors
 
 for package in ("matplotlib", "moocore", "sklearn", "tqdm"):
     pytest.importorskip(package)
 
 # One thread: the runs are small, and test machines are busy.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-SHORT = ("--epochs", "1", "--preferences", "1")
+SHORT = ("--epochs", "1", "--preferences", "1", "--workers", "0")
 
 
 def command(*arguments):
@@ -48,22 +51,55 @@ def test_a_short_run_writes_the_table_the_picture_and_the_front(tmp_path):
     assert names == ["EPO", "linear", "MGDA"]
 
 
-def test_the_same_command_gives_the_same_numbers(tmp_path):
+def test_the_same_command_gives_the_same_numbers_for_any_number_of_workers(tmp_path):
     runs = []
-    for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
-        done = demo(*(*SHORT, "--method", "linear", "--seed", seed, "--out", folder), cwd=tmp_path)
+    for folder, seed, workers in (("a", 3, 0), ("b", 3, 2), ("c", 4, 0)):
+        done = demo(
+            *("--epochs", 1, "--preferences", 2, "--method", "linear,epo"),
+            *("--seed", seed, "--workers", workers, "--out", folder),
+            cwd=tmp_path,
+        )
         assert done.returncode == 0, done.stderr
-        runs.append(Front.load(tmp_path / folder / "front.json")[0])
-    assert runs[0].train_losses == runs[1].train_losses != runs[2].train_losses
-    assert runs[0].test_losses == runs[1].test_losses
+        front = Front.load(tmp_path / folder / "front.json")
+        assert len(front) == 4
+        runs.append([(s.method, s.preference, s.train_losses, s.test_losses) for s in front])
+    assert runs[0] == runs[1]
+    assert all(a[2] != c[2] for a, c in zip(runs[0], runs[2], strict=True))
+
+
+def test_pareto_mtl_ends_in_the_regions_of_the_rays(tmp_path):
+    done = demo(
+        *("--method", "pareto-mtl", "--epochs", 1, "--preferences", 3, "--workers", 0),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    front = Front.load(tmp_path / "pyfront-demo" / "front.json")
+    assert [s.method for s in front] == ["ParetoMTL"] * 3
+    rays = to_reference_vectors(torch.tensor([s.preference for s in front])).numpy()
+    nearest = (front.losses("train") @ rays.T).argmax(axis=1)
+    assert nearest.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("index", [0, 2, 4])
+def test_pareto_mtl_has_a_vector_for_every_ray_and_a_margin_inside_the_region(index):
+    preferences = _rays(5)
+    base = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    opt = METHODS["pareto-mtl"].wrap(base, preferences[index], preferences)
+    vectors = to_reference_vectors(torch.tensor(preferences, dtype=torch.float64))
+    on_the_ray = [(u - vectors[index]) @ vectors[index] for u in vectors]
+    on_the_ray.pop(index)
+    assert opt.index == index
+    assert max(on_the_ray) < -opt.epsilon < 0.0
+    assert METHODS["pareto-mtl"].wrap(base, preferences[0], preferences[:1]).epsilon == 0.0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "epo,adam"], "'adam': expected one of epo, linear, mgda"),
+        (["--method", "epo,adam"], "'adam': expected one of epo, linear, mgda, pareto-mtl"),
         (["--preferences", "0"], "'0': expected a whole number, 1 to 100"),
         (["--epochs", "1.5"], "'1.5': expected a whole number, 1 to 10000"),
+        (["--workers", "-1"], "'-1': expected a whole number, 0 to 1000"),
         (["--seed", "-1"], "'-1': expected a whole number"),
         (["--dataset", "multi-mnist"], "--dataset needs --data"),
         (["--dataset", "cifar", "--data", "."], "invalid choice: 'cifar'"),
@@ -103,10 +139,15 @@ def test_a_missing_package_is_named_before_the_training(tmp_path, monkeypatch, c
     assert f'{package} is not installed: pip install "pyfront[demo]"' in capsys.readouterr().err
 
 
-def test_ctrl_c_is_one_line_and_status_130(tmp_path):
-    arguments = command("--out", tmp_path / "out", "--epochs", 1000)
+def test_ctrl_c_is_one_line_and_status_130_and_leaves_no_process(tmp_path):
+    arguments = command("--out", tmp_path / "out", "--epochs", 1000, "--workers", 2)
     with subprocess.Popen(
-        arguments, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *(arguments,),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # which its workers do not leave
     ) as process:
         process.stdout.readline()  # printed when the training begins
         time.sleep(1.0)
@@ -116,3 +157,17 @@ def test_ctrl_c_is_one_line_and_status_130(tmp_path):
     assert b"Traceback" not in errors
     assert errors.rstrip().endswith(b"interrupted")
     assert not any(p.is_file() for p in tmp_path.rglob("*"))
+    for _ in range(600):
+        if not session(process.pid):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"still there: {session(process.pid)}")
+
+
+def session(number):
+    """The processes of a session that have not ended."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "sess=,stat=,command="], capture_output=True, text=True, check=True
+    )
+    lines = [line.split(maxsplit=2) for line in listing.stdout.splitlines()]
+    return [line for line in lines if line[0] == str(number) and line[1][0] != "Z"]

@@ -1,0 +1,381 @@
+"""Sweeps in real worker processes: the same bits for any number, nothing lost, nothing left."""
+
+import contextlib
+import functools
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sweep_cases
+import torch
+
+import pyfront
+from pyfront import Solution, SweepError
+from pyfront.problems import ConcaveProblem, QuadraticProblem
+
+PREFERENCES = [[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]
+
+# what a user would write: a script with a guard
+SCRIPT = """
+import functools, sys
+import pyfront, sweep_cases
+if __name__ == "__main__":
+    train = functools.partial(sweep_cases.endless, folder=sys.argv[1])
+    pyfront.sweep(
+        train,
+        [[1, 1], *([float(k), 1] for k in sys.argv[3:])],
+        workers=len(sys.argv) - 3,
+        folder=sys.argv[2],
+        progress=False,
+    )
+"""
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended but not been waited for does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(state.stdout.strip()) and not state.stdout.strip().startswith("Z")
+
+
+def wait_for(condition, what):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{what}: did not happen in two minutes")
+
+
+@contextlib.contextmanager
+def running(folder, *runs):
+    """A sweep in a process of its own with a worker for each of `runs`, and all their numbers."""
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    paths = [str(Path(sweep_cases.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder), str(folder / "kept"), *runs],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    files = [folder / f"pids-{run}" for run in runs]
+    try:
+        wait_for(lambda: all(f.exists() for f in files) or process.poll() is not None, "the runs")
+        assert process.poll() is None, process.communicate()[0]
+        pids = [int(pid) for file in files for pid in file.read_text().split()]
+        assert len(set(pids)) == 2 * len(runs) and all(map(alive, pids))
+        yield process, pids
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def gone(pids):
+    return not any(map(alive, pids))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The sweep in this process."""
+    return pyfront.sweep(sweep_cases.train, PREFERENCES, workers=0, seed=5, progress=False)
+
+
+def test_in_this_process_nothing_else_changes(alone):
+    threads = torch.get_num_threads()
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        again = pyfront.sweep(sweep_cases.train, PREFERENCES[1:], workers=0, seed=5, progress=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+    assert again == alone[1:]  # whatever ran before, and on however many threads
+    assert [s.preference for s in alone] == [tuple(r) for r in PREFERENCES]
+    assert all(s.metrics["threads"] == 1 for s in alone)
+    for name in ("python", "numpy", "seed"):
+        assert len({s.metrics[name] for s in alone}) == 3
+    other = pyfront.sweep(sweep_cases.train, PREFERENCES, workers=0, seed=6, progress=False)
+    assert all(a.train_losses != b.train_losses for a, b in zip(alone, other, strict=True))
+
+
+def test_the_same_bits_in_two_workers(alone):
+    preferences = torch.tensor(PREFERENCES, dtype=torch.float64)
+    front = pyfront.sweep(sweep_cases.train, preferences, workers=2, seed=5, progress=False)
+    assert front == alone
+
+
+def test_crashes_in_three_workers_are_reported_and_the_others_kept(caplog):
+    """An error, a kill and a segmentation fault; the last run needs a new worker."""
+    preferences = [[3, 1], [4, 1], [2, 1], [1, 1], [8, 1], [9, 1]]
+    with pytest.raises(SweepError) as caught:
+        pyfront.sweep(sweep_cases.faulty, preferences, workers=3, progress=False)
+    error = caught.value
+    others = preferences[3:]
+    assert error.front == pyfront.sweep(sweep_cases.train, others, workers=0, progress=False)
+    reasons = {failure.preference: failure.reason for failure in error.failures}
+    assert list(reasons) == [(3.0, 1.0), (4.0, 1.0), (2.0, 1.0)]
+    assert reasons[3.0, 1.0] == "the worker process ended with signal 9 (Killed)"
+    assert "sweep_cases.py" in reasons[4.0, 1.0] and "in faulty" in reasons[4.0, 1.0]
+    assert "the worker process ended with signal 11" in reasons[4.0, 1.0]
+    assert 'raise ValueError("two is not to be had")' in reasons[2.0, 1.0]
+    assert "workers.py" not in reasons[2.0, 1.0]  # the user's frames alone
+    assert str(error).startswith("3 of 6 runs failed")
+    for preference, reason in reasons.items():
+        assert f"{preference}:\n{reason.rstrip()}" in str(error)
+    assert "the run of (2.0, 1.0) failed: ValueError: two is not to be had" in caplog.messages
+    copy = pickle.loads(pickle.dumps(error))
+    assert copy.front == error.front and str(copy) == str(error)
+
+
+def test_failures_in_this_process_stop_nothing_and_keep_their_exception():
+    preferences = [[1, 1], [2, 1], [5, 1], [6, 1], [7, 1], [8, 1]]
+    with pytest.raises(SweepError) as caught:
+        pyfront.sweep(sweep_cases.faulty, preferences, workers=0, progress=False)
+    error = caught.value
+    assert [s.preference for s in error.front] == [(1.0, 1.0), (8.0, 1.0)]
+    two, five, six, seven = error.failures
+    assert error.__cause__ is two.error and isinstance(two.error, ValueError)
+    assert five.reason.endswith("SystemExit: five left\n") and five.preference == (5.0, 1.0)
+    assert "train returned list: expected a pyfront.Solution" in six.reason
+    assert "3 tasks" in seven.reason
+
+
+@pytest.mark.parametrize(
+    ("signal_", "runs"), [(signal.SIGINT, ("2.0", "3.0")), (signal.SIGTERM, ("2.0",))]
+)
+def test_neither_workers_nor_what_they_have_started_outlive_a_sweep(tmp_path, signal_, runs):
+    with running(tmp_path, *runs) as (process, pids):
+        process.send_signal(signal_)
+        output = process.communicate(timeout=120)[0]
+    assert process.returncode == -signal_
+    assert output.count("Traceback") == (signal_ == signal.SIGINT)
+    wait_for(lambda: gone(pids), "the end of all processes")
+
+
+def test_a_killed_sweep_leaves_nothing_running_and_goes_on_where_it_was(tmp_path):
+    with running(tmp_path, "2.0", "3.0") as (process, pids):
+        before = sorted(os.listdir(tmp_path / "kept"))
+        assert len(before) == 2  # what defines the sweep, and the run that has finished
+        process.kill()
+        wait_for(lambda: gone(pids), "the end of all processes")
+    assert (tmp_path / "calls").read_text() == "1.0\n"
+    train = functools.partial(sweep_cases.endless, folder=str(tmp_path))
+    front = pyfront.sweep(train, [[1, 1]], workers=2, folder=tmp_path / "kept", progress=False)
+    assert (tmp_path / "calls").read_text() == "1.0\n"  # not repeated
+    assert front == pyfront.sweep(train, [[1, 1]], workers=0, progress=False)
+    assert sorted(os.listdir(tmp_path / "kept")) == before
+
+
+def test_a_failed_run_is_tried_again_and_the_others_are_not(tmp_path):
+    def sweep(fail=0.0, preferences=((1, 1), (2, 1), (3, 1))):
+        def train(preference):
+            return sweep_cases.counted(preference, folder=tmp_path, fail=fail)
+
+        return pyfront.sweep(
+            train, preferences, workers=0, folder=tmp_path / "kept", progress=False
+        )
+
+    with pytest.raises(SweepError, match="not yet"):
+        sweep(fail=2.0)
+    calls = (tmp_path / "calls").read_text().split()
+    front = sweep()
+    assert (tmp_path / "calls").read_text().split() == [*calls, "2.0"]
+    assert sweep() == front
+    wider = sweep(preferences=((4, 1), (3, 1), (1, 1)))  # preferences may come and go
+    assert (tmp_path / "calls").read_text().split() == [*calls, "2.0", "4.0"]
+    assert list(wider[1:]) == [front[2], front[0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.2}, "train.lr was 0.1, is 0.2"),
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"train": sweep_cases.train}, 'train.function was "counted", is absent'),
+    ],
+)
+def test_a_changed_sweep_is_not_mixed_up(tmp_path, change, message):
+    def sweep(seed=0, train=None, lr=0.1):
+        train = train or functools.partial(sweep_cases.counted, folder=tmp_path, lr=lr)
+        kept = tmp_path / "kept"
+        return pyfront.sweep(train, [[1, 1]], workers=0, seed=seed, folder=kept, progress=False)
+
+    sweep()
+    with pytest.raises(ValueError, match="holds another sweep") as caught:
+        sweep(**change)
+    assert message in str(caught.value)
+    assert (tmp_path / "calls").read_text() == "1.0\n"
+
+
+def test_what_no_worker_can_load_is_an_error_that_says_what_to_do(monkeypatch):
+    with pytest.raises(TypeError, match=r"train: cannot be sent .* or use workers=0"):
+        pyfront.sweep(lambda preference: None, PREFERENCES, workers=1, progress=False)
+
+    def train(preference):
+        raise AssertionError("never called")
+
+    # as a function of a notebook: it can be named here and not found there
+    train.__qualname__ = train.__name__ = "only_here"
+    train.__module__ = "sweep_cases"
+    monkeypatch.setattr(sweep_cases, "only_here", train, raising=False)
+    with pytest.raises(SweepError, match="only_here") as caught:
+        pyfront.sweep(train, PREFERENCES, workers=1, progress=False)
+    assert "not in a notebook" in str(caught.value)
+    assert str(caught.value).count("only_here") == 1  # one reason for all three
+    assert len(caught.value.failures) == 3
+
+
+def test_a_script_without_a_guard_ends_with_an_error_that_says_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pyfront\n"
+        "def train(preference): pass\n"
+        "pyfront.sweep(train, [[1, 1], [2, 1]], workers=1, progress=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "if __name__ == '__main__'" in done.stderr.splitlines()[-2]
+    assert done.stderr.splitlines()[-1] == "the worker process ended with exit code 1"
+
+
+def test_runs_can_be_more_than_preferences():
+    runs = [("EPO", (0.5, 0.5)), ("EPO", (0.4, 0.6)), ("MGDA", None)]
+    front = pyfront.sweep(sweep_cases.named, runs, workers=0, progress=False)
+    assert [(s.method, s.preference) for s in front] == runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"workers": -1}, ValueError, "workers = -1"),
+        ({"workers": 1.5}, TypeError, "workers: expected an integer"),
+        ({"seed": -1}, ValueError, "seed = -1"),
+        ({"seed": "a"}, TypeError, "seed: expected an integer"),
+        ({"steps": 0}, ValueError, "steps = 0"),
+    ],
+)
+def test_bad_arguments_are_named_before_anything_runs(tmp_path, arguments, error, message):
+    def train(preference):
+        pytest.fail("it began to train")
+
+    with pytest.raises(error, match=message):
+        pyfront.sweep(train, PREFERENCES, folder=tmp_path / "new", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+class Bar:
+    """Stands for tqdm."""
+
+    def __init__(self, total, unit, **_):
+        self.total, self.unit, self.n, self.closed = total, unit, 0, False
+        Bar.last = self
+
+    def update(self, count):
+        assert count > 0
+        self.n += count
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(("workers", "steps"), [(0, 40), (0, 30), (0, 7), (1, 40)])
+def test_the_bar_counts_the_steps_of_all_runs(monkeypatch, alone, workers, steps):
+    """Also where a run makes fewer steps than was said, or more. One worker gives the same bits."""
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    front = pyfront.sweep(
+        sweep_cases.stepping, PREFERENCES, steps=steps, workers=workers, seed=5, progress=True
+    )
+    assert front == alone
+    assert (Bar.last.total, Bar.last.n, Bar.last.unit) == (3 * steps, 3 * steps, "step")
+    assert Bar.last.closed
+
+
+def test_without_tqdm_there_is_no_bar_unless_one_is_wanted(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    sweep = functools.partial(pyfront.sweep, sweep_cases.named, [("a", (0.5, 0.5))], workers=0)
+    assert len(sweep()) == 1
+    with pytest.raises(ImportError, match=r'pip install "pyfront\[sweep\]"'):
+        sweep(progress=True)
+
+
+def walk(problem, counts):
+    """EPO until it is within 0.01 of the closed form; counts its steps."""
+
+    def train(preference, start):
+        theta = torch.nn.Parameter(start.clone())
+        base = torch.optim.SGD([theta], lr=0.1)
+        opt = pyfront.EPO(base, preference, epsilon="adaptive")
+        target = problem.point(preference)
+        counts.append(0)
+        while counts[-1] < 1000:
+            losses = opt.step(problem.losses(theta)).losses
+            if (losses - target).abs().max() < 0.01:
+                break
+            counts[-1] += 1
+        losses = losses.tolist()
+        return Solution(method="EPO", preference=preference, train_losses=losses), theta.detach()
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("problem", "width", "spread"),
+    [
+        (ConcaveProblem(n=20), 2.0, 0.25),
+        (ConcaveProblem(n=20), 3.0, 0.25),
+        (QuadraticProblem(3, n=10), 1.0, 0.05),
+    ],
+)
+def test_a_walk_needs_fewer_steps_than_cold_starts_and_ends_at_the_same_points(
+    problem, width, spread
+):
+    shifts = spread * np.linspace(-1.0, 1.0, 9)[:, None]
+    middle = np.full(problem.num_tasks, 1.0 / problem.num_tasks)
+    preferences = middle + shifts * np.eye(len(middle))[0] - shifts * np.eye(len(middle))[1]
+    start = problem.start(seed=1, width=width)
+    traced, cold = [], []
+    front = pyfront.trace(walk(problem, traced), preferences, start=start, progress=False)
+    for preference in preferences:
+        pyfront.trace(walk(problem, cold), [preference], start=start, progress=False)
+    for solution, preference in zip(front, preferences, strict=True):
+        assert solution.preference == tuple(preference)
+        np.testing.assert_allclose(solution.train_losses, problem.point(preference), atol=0.01)
+    assert max(traced + cold) < 1000  # all have arrived
+    assert traced[0] == cold[0]  # nothing to start from but the start
+    assert sum(traced) < 0.75 * sum(cold)
+
+
+def test_a_walk_hands_on_the_state_and_stops_where_a_run_fails():
+    seen = []
+
+    def train(preference, start):
+        seen.append((start, torch.initial_seed()))
+        if preference == (0.9, 0.1):
+            raise ValueError("lost")
+        solution = Solution(method="a", preference=preference, train_losses=[1.0, 2.0])
+        return solution, preference
+
+    with pytest.raises(SweepError) as caught:
+        pyfront.trace(train, [*PREFERENCES, [0.3, 0.7]], start="here", progress=False)
+    assert [start for start, _ in seen] == ["here", (0.2, 0.8), (0.5, 0.5)]
+    assert len({seed for _, seed in seen}) == 3
+    assert [s.preference for s in caught.value.front] == [(0.2, 0.8), (0.5, 0.5)]
+    (failure,) = caught.value.failures
+    assert failure.preference == (0.9, 0.1) and "ValueError: lost" in failure.reason
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(SweepError, match=r"expected \(solution, state\)"):
+        pyfront.trace(lambda preference, start: None, PREFERENCES, progress=False)
