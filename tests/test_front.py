@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pyfront.front
+import pyfront.measures
 from pyfront.front import Front, Solution
 
 
@@ -59,7 +59,7 @@ def test_hypervolume_names_its_extra(monkeypatch):
     def missing(module, extra):
         raise ImportError(f"{module} {extra}")
 
-    monkeypatch.setattr(pyfront.front, "require", missing)
+    monkeypatch.setattr(pyfront.measures, "require", missing)
     with pytest.raises(ImportError, match="moocore front"):
         front_of([(0.5, 0.25)]).hypervolume([1.0, 1.0])
 
@@ -188,13 +188,16 @@ def saved(*solutions, **keywords):
         ('{"a": 1}', "not a front saved by pyfront"),
         (saved(GOOD, version=2), "version 2, this pyfront reads 1"),
         (saved(GOOD, solutions={}), "'solutions' is not a list"),
-        (saved(GOOD, 7), "solution 1: expected an object with the keys"),
-        (saved({"method": "EPO"}), "solution 0: expected an object with the keys"),
-        (saved(GOOD, GOOD | {"extra": 1}), "solution 1: expected an object with the keys"),
+        (saved(GOOD, 7), "solution 1: expected an object, got 7"),
+        (saved({"method": "EPO"}), "solution 0: missing keys: train_losses, test_losses, pref"),
+        (saved(GOOD, GOOD | {"extra": 1}), "solution 1: unknown keys: extra"),
         (saved(GOOD | {"train_losses": [1.0, math.nan]}), r"solution 0: train_losses\[1\] = nan"),
         (saved(GOOD | {"train_losses": [1.0, "x"]}), r"solution 0: train_losses\[1\] = 'x'"),
         (saved(GOOD | {"train_losses": [1.0, 10**400]}), r"solution 0: train_losses\[1\] = 1"),
-        (saved(GOOD, GOOD | {"train_losses": [1.0]}), "solution 1: solution 1 has 1 tasks"),
+        (
+            saved(GOOD, GOOD | {"train_losses": [1.0]}),
+            ": solution 1 has 1 tasks, those before it 2",
+        ),
     ],
 )
 def test_corrupt_and_foreign_files_are_named(tmp_path, text, message):
