@@ -14,6 +14,7 @@ from pyfront._extras import require
 from pyfront.preferences import to_reference_vectors
 
 __all__ = [
+    "Floats",
     "Hypervolume",
     "angles",
     "hypervolume",
@@ -26,8 +27,8 @@ __all__ = [
 
 Floats: TypeAlias = NDArray[np.float64]
 
-# moocore's exact algorithm takes O(k^(m − 2)) in the worst case. One Xeon core took 0.1 s where that
-# is 1e11, 1 s at 1e12, and less than a millisecond for 12 points in any number of tasks.
+# moocore's exact algorithm takes O(k^(m − 2)) in the worst case. One Xeon core took 0.1 s where
+# that is 1e11, 1 s at 1e12, and less than a millisecond for 12 points in any number of tasks.
 _COST_LIMIT = 1e11
 _FEW_POINTS = 12
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Solution", "Split", "finite_number", "finite_numbers"]
+__all__ = ["SPLIT_NAMES", "Solution", "Split", "finite_number", "finite_numbers"]
 
 Split = Literal["train", "test"]
+SPLIT_NAMES = {"train": "training", "test": "test"}
 
 
 def finite_number(name: str, value: Any) -> float:

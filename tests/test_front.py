@@ -196,7 +196,7 @@ def saved(*solutions, **keywords):
         (saved(GOOD | {"train_losses": [1.0, 10**400]}), r"solution 0: train_losses\[1\] = 1"),
         (
             saved(GOOD, GOOD | {"train_losses": [1.0]}),
-            ": solution 1 has 1 tasks, those before it 2",
+            ": solution 1 has 1 tasks, those",
         ),
     ],
 )

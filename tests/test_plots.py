@@ -36,7 +36,8 @@ def marks(axes):
 
 def test_every_method_has_filled_training_and_hollow_test_marks():
     front = example()
-    axes = plot_front(front).axes[0]
+    figure = plot_front(front)
+    axes = figure.axes[0]
     lines = marks(axes)
     labels = [line.get_label() for line in lines]
     assert labels == [f"{m}, {s}" for m in ("EPO", "linear", "MGDA") for s in ("training", "test")]
@@ -48,7 +49,7 @@ def test_every_method_has_filled_training_and_hollow_test_marks():
         assert hollow.get_markerfacecolor() == "white" != filled.get_markerfacecolor()
     assert len({line.get_markersize() for line in lines}) == 1  # all methods are drawn alike
     assert len({line.get_color() for line in lines}) == 3
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert set(labels) < set(legend)
 
 
