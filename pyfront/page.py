@@ -110,19 +110,20 @@ def _traces(front: Front, split: Split) -> list[dict[str, Any]]:
         group = {"name": _plain(method), "legendgroup": str(number)}
         for trace in draw(front, points, places):
             traces.append(trace | group | {"hoverinfo": "text", "marker": marker})
-    return [*traces, _chosen(tasks)]
+    return traces if tasks == 3 else [*traces, _mark(tasks)]  # restyling in space is unsteady
 
 
-def _chosen(tasks: int) -> dict[str, Any]:
+def _mark(tasks: int) -> dict[str, Any]:
     """The mark around the solution that is shown; the page moves it."""
     return {
-        "type": "scatter3d" if tasks == 3 else "scatter",
-        "mode": "markers" if tasks <= 3 else "lines+markers",
+        "type": "scatter",
+        "mode": "markers" if tasks == 2 else "lines+markers",
         "marker": {"symbol": "circle-open", "size": 15, "color": "#000000", "line": {"width": 2}},
         "line": {"color": "#000000", "width": 2.5},
         "hoverinfo": "skip",
         "showlegend": False,
-        **{name: [] for name in ("xyz" if tasks == 3 else "xy")},
+        "x": [],
+        "y": [],
     }
 
 
