@@ -1,7 +1,6 @@
 """Fronts as JSON files and as tables of pandas."""
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from os import PathLike
@@ -102,12 +101,16 @@ def read_table(table: "DataFrame") -> list[Solution]:
     if not table.columns.is_unique:
         name = table.columns[table.columns.duplicated()][0]
         raise ValueError(f"table: column {name!r} is there twice")
+    counts = {
+        prefix: max((_task(name) + 1 for name in table if name.startswith(f"{prefix}/")), default=0)
+        for prefix in _PER_TASK
+    }
     solutions = []
     for index, row in enumerate(table.to_dict("records")):
         # pandas marks what is missing by None, NaN or NA
         present = {name: value for name, value in row.items() if not pandas.isna(value)}
         try:
-            solutions.append(_solution_of_row(present))
+            solutions.append(_solution_of_row(present, counts))
         except ValueError as error:
             raise ValueError(f"table: row {index}: {error}") from error
     return solutions
@@ -119,21 +122,25 @@ def _is_column(name: Any) -> bool:
     return name in ("method", "checkpoint") or (prefix == "metric" and bool(slash)) or per_task
 
 
-def _solution_of_row(row: dict[Any, Any]) -> Solution:
+def _task(column: str) -> int:
+    return int(column.partition("/")[2])
+
+
+def _solution_of_row(row: dict[str, Any], counts: dict[str, int]) -> Solution:
+    """`counts`: how many tasks the table has in each group of columns; a row has all or none."""
     per_task: dict[str, Any] = {}
     for prefix, name in _PER_TASK.items():
-        values = {int(k.partition("/")[2]): v for k, v in row.items() if k.startswith(f"{prefix}/")}
-        for task in range(max(values, default=-1)):
-            if task not in values:
+        if prefix != "train_loss" and not any(column.startswith(f"{prefix}/") for column in row):
+            continue
+        per_task[name] = []
+        for task in range(counts[prefix]):
+            if f"{prefix}/{task}" not in row:
                 raise ValueError(f"{prefix}/{task} is missing")
-        per_task[name] = [values[task] for task in sorted(values)] or None
-    if per_task["train_losses"] is None:
-        raise ValueError("train_loss/0 is missing")
+            per_task[name].append(row[f"{prefix}/{task}"])
+    if "method" not in row:
+        raise ValueError("method is missing")
     prefix = "metric/"
     metrics = {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
     return Solution(
-        method=row.get("method", math.nan),
-        checkpoint=row.get("checkpoint"),
-        metrics=metrics,
-        **per_task,
+        method=row["method"], checkpoint=row.get("checkpoint"), metrics=metrics, **per_task
     )

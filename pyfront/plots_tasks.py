@@ -24,7 +24,7 @@ def plot_parallel(front: Front, *, split: Split | None = None, title: str = "") 
     """A front of many tasks: one vertical axis a task, one line a solution.
 
     Each axis goes from the least to the largest loss of its task, which are written at its ends.
-    Solutions that another one dominates are dashed.
+    Solutions that another one dominates are dotted.
 
     Args:
         front: at least one solution, two tasks or more.
@@ -96,14 +96,16 @@ def plot_relative_losses(front: Front, *, split: Split | None = None, title: str
     figure = new_figure()
     axes = figure.add_subplot()
     place = np.arange(1, front[0].num_tasks + 1)
-    styles = method_styles(front)
-    for method, part in preferred.by_method().items():
-        profiles = part.relative_losses(split)
-        colour = styles[method]["color"]
+    parts = preferred.by_method()
+    for method, style in method_styles(front).items():
+        if method not in parts:
+            continue
+        profiles = parts[method].relative_losses(split)
+        colour = style["color"]
         if len(profiles) > 1:
             axes.plot(place, profiles.T, "-", color=colour, lw=0.8, alpha=0.35)
         name = f"{plain(method)}, mean of {len(profiles)}" if len(profiles) > 1 else plain(method)
-        axes.plot(place, profiles.mean(axis=0), "-", lw=2, ms=7, label=name, **styles[method])
+        axes.plot(place, profiles.mean(axis=0), "-", lw=2, ms=7, label=name, **style)
     _name_tasks(axes, len(place))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_ylabel(f"relative {SPLIT_NAMES[split]} loss r∘l")

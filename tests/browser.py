@@ -46,6 +46,12 @@ class Browser:
         """What a script returns; it may return a promise."""
         return self._call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
+    def wait_for(self, condition):
+        """Returns once an expression is true; an error after 30 seconds, the driver's own limit."""
+        script = f"return new Promise((done) => {{ const look = () => {condition} "
+        script += "? done(true) : setTimeout(look, 20); look(); })"
+        assert self.run(script)
+
     def click(self, x, y):
         """Moves the mouse to a place in the window and clicks there."""
         move = {"type": "pointerMove", "duration": 50, "origin": "viewport"}
