@@ -60,7 +60,6 @@ class Browser:
             move | {"x": round(x), "y": round(y)},
             {"type": "pause", "duration": 300},  # plotly looks at most every 50 ms what is there
             {"type": "pointerDown", "button": 0},
-            {"type": "pause", "duration": 600},  # in space it looks once a frame for the button
             {"type": "pointerUp", "button": 0},
         ]
         mouse = {"type": "pointer", "id": "mouse", "actions": actions}

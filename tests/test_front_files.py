@@ -2,9 +2,9 @@
 
 import json
 import math
-import sys
 
 import pytest
+from absent import hide
 from fronts import front_of, solution
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,7 +156,7 @@ def test_tables_that_are_none():
 
 
 def test_a_missing_pandas_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
+    hide(monkeypatch, "pandas")
     for call in (Front().to_pandas, lambda: Front.from_pandas(None)):
         with pytest.raises(ImportError, match=r'pip install "pyfront\[pandas\]"'):
             call()

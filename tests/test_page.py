@@ -3,10 +3,10 @@
 import html
 import json
 import re
-import sys
 
 import browser
 import pytest
+from absent import hide
 from fronts import solution
 
 from pyfront.front import Front
@@ -97,9 +97,7 @@ def test_pages_that_cannot_be_drawn(tmp_path):
 
 
 def test_a_missing_plotly_names_the_extra(monkeypatch, tmp_path):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "plotly"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "plotly", None)
+    hide(monkeypatch, "plotly")
     with pytest.raises(ImportError, match=r'pip install "pyfront\[html\]"'):
         save_page(example(), tmp_path / "front.html")
 
