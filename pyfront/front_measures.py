@@ -112,8 +112,8 @@ class MeasuredSolutions(Sequence[Solution], ABC):
             with "≈". Two of them with different ``.reference`` cannot be compared.
 
         Raises:
-            ValueError: a reference of the wrong shape or not finite, or a loss above it (leaving
-                such a solution out silently would make fronts look alike that are not).
+            ValueError: more than 31 tasks, a reference of the wrong shape or not finite, or a loss
+                above it (leaving such a solution out silently would make fronts look alike that are not).
             ImportError: moocore is not installed.
 
         Example:
@@ -148,8 +148,8 @@ class MeasuredSolutions(Sequence[Solution], ABC):
             split: "train" or "test".
 
         Raises:
-            ValueError: no solution, or a target that is empty, not finite or of another number of
-                tasks.
+            ValueError: no solution, more than 31 tasks, or a target that is empty, not finite or of
+                another number of tasks.
             ImportError: moocore is not installed.
 
         Example:

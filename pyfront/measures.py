@@ -5,6 +5,7 @@ with its own losses and documents them; here is the mathematics.
 """
 
 import math
+from types import ModuleType
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from pyfront._extras import require
 from pyfront.preferences import to_reference_vectors
 
 __all__ = [
+    "MOST_TASKS",
     "Floats",
     "Hypervolume",
     "angles",
@@ -31,6 +33,8 @@ Floats: TypeAlias = NDArray[np.float64]
 # that is 1e11, 1 s at 1e12, and less than a millisecond for 12 points in any number of tasks.
 _COST_LIMIT = 1e11
 _FEW_POINTS = 12
+#: moocore takes no more.
+MOST_TASKS = 31
 
 
 class Hypervolume(float):
@@ -140,7 +144,7 @@ def hypervolume(points: Floats, reference: Floats) -> Hypervolume:
     directions in moocore, which was within 1e-3 of the exact value up to 8 tasks, 1e-2 at 10 and 5%
     at 20.
     """
-    moocore = require("moocore", "front")
+    moocore = _moocore(points)
     corner = tuple(reference.tolist())
     best = points[non_dominated(points)]
     count, tasks = best.shape
@@ -149,9 +153,17 @@ def hypervolume(points: Floats, reference: Floats) -> Hypervolume:
     return Hypervolume(moocore.hv_approx(best, ref=reference), corner, exact=False)
 
 
+def _moocore(points: Floats) -> ModuleType:
+    if points.shape[1] > MOST_TASKS:
+        raise ValueError(
+            f"front: {points.shape[1]} tasks; hypervolume and IGD+ take at most {MOST_TASKS}"
+        )
+    return require("moocore", "front")
+
+
 def igd_plus(points: Floats, target: Floats) -> float:
     """The mean over z in target of min_i ‖max(l_i − z, 0)‖₂ (Ishibuchi et al. 2015)."""
-    return float(require("moocore", "front").igd_plus(points, ref=target))
+    return float(_moocore(points).igd_plus(points, ref=target))
 
 
 def rays(preferences: Floats) -> Floats:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyfront.cli import Commands
 from pyfront.front import Front, Split
-from pyfront.measures import non_dominated
+from pyfront.measures import MOST_TASKS, non_dominated
 from pyfront.page import save_page
 from pyfront.plots import SUFFIXES, plot_front, plot_relative_losses, save_figure
 from pyfront.solution import SPLIT_NAMES
@@ -89,15 +89,13 @@ def table(
     split = front.common_split if split is None else split
     corner = front.reference_point(split).tolist() if reference is None else list(reference)
     solutions = _aligned(_solution_cells(front, split, metrics), texts=(1, 2))
-    methods = _aligned(_method_cells(front, split, corner), texts=(0,))
     best = front.choose(split=split)
     index = next(index for index, s in enumerate(front) if s is best)
     chosen = [f"solution {index}", best.method, *filter(None, [best.checkpoint])]
     kept = len(front.non_dominated(split))
     return [
         f"{_count(len(front))}, {kept} not dominated ({SPLIT_NAMES[split]} losses)",
-        *("", *solutions, "", *methods),
-        f"reference point {_list(corner, len(corner))}; IGD+ to the solutions that none dominates",
+        *("", *solutions, "", *_methods(front, split, corner)),
         *("", "best compromise (knee): " + ", ".join(map(_printable, chosen))),
     ]
 
@@ -121,6 +119,16 @@ def _solution_cells(front: Front, split: Split, metrics: Sequence[str]) -> Itera
             *(f"{column[index]:.4g}" for column in columns),
             "" if kept[index] else "yes",
         ]
+
+
+def _methods(front: Front, split: Split, corner: Sequence[float]) -> list[str]:
+    """The table of the methods, and what its numbers refer to."""
+    if front[0].num_tasks > MOST_TASKS:
+        return [f"hypervolume and IGD+ are computed for at most {MOST_TASKS} tasks"]
+    return [
+        *_aligned(_method_cells(front, split, corner), texts=(0,)),
+        f"reference point {_list(corner, len(corner))}; IGD+ to the solutions that none dominates",
+    ]
 
 
 def _method_cells(front: Front, split: Split, corner: Sequence[float]) -> Iterator[list[str]]:

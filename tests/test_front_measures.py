@@ -111,6 +111,14 @@ def test_igd_plus_refuses_a_wrong_target(target, message):
         front_of([(0.5, 0.25)]).igd_plus(target)
 
 
+@pytest.mark.parametrize("measure", ["hypervolume", "igd_plus"])
+def test_too_many_tasks(measure):
+    front = front_of([[1.0] * 32])
+    argument = [2.0] * 32 if measure == "hypervolume" else front
+    with pytest.raises(ValueError, match="front: 32 tasks; hypervolume and IGD. take at most 31"):
+        getattr(front, measure)(argument)
+
+
 @pytest.mark.parametrize(
     "measure",
     [

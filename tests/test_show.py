@@ -16,8 +16,15 @@ for package in ("matplotlib", "moocore"):
 def example():
     return Front(
         [
-            solution(0.2, 0.8, test=[0.25, 1.0], preference=[0.8, 0.2], metrics={"accuracy": 0.5}),
-            solution(0.5, 0.5, test=[0.5, 0.5], metrics={"accuracy": 0.75}, checkpoint="a.pt"),
+            solution(
+                0.2,
+                0.8,
+                test=[0.25, 1.0],
+                preference=[0.8, 0.2],
+                metrics={"accuracy": 0.5},
+                checkpoint="a.pt",
+            ),
+            solution(0.5, 0.5, test=[0.5, 0.5], metrics={"accuracy": 0.75}),
             solution(0.9, 0.9, test=[1.0, 1.0], method="MGDA", metrics={"accuracy": 0.25}),
         ]
     )
@@ -52,7 +59,7 @@ def test_show_prints_solutions_methods_and_the_best_compromise(saved, capsys):
         "MGDA            1         0.01  0.7286",
         "reference point (1.1, 1.1); IGD+ to the solutions that none dominates",
         "",
-        "best compromise (knee): solution 1, EPO, a.pt",
+        "best compromise (knee): solution 0, EPO, a.pt",
     ]
 
 
@@ -76,6 +83,12 @@ def test_many_tasks_fit_on_a_line():
     lines = table(Front([solution(*range(1, 31), preference=[1.0] * 30)]))
     assert "task 8  …   angle" in lines[2]
     assert "(1.00, 1.00, 1.00, 1.00, …)" in lines[3]
+
+
+def test_more_tasks_than_moocore_takes():
+    lines = table(Front([solution(*range(1, 41))]))
+    assert "hypervolume and IGD+ are computed for at most 31 tasks" in lines
+    assert lines[-1] == "best compromise (knee): solution 0, EPO"
 
 
 def test_text_from_a_file_does_not_reach_the_terminal_raw():
