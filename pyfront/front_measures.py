@@ -113,7 +113,8 @@ class MeasuredSolutions(Sequence[Solution], ABC):
 
         Raises:
             ValueError: more than 31 tasks, a reference of the wrong shape or not finite, or a loss
-                above it (leaving such a solution out silently would make fronts look alike that are not).
+                above it (leaving such a solution out silently would make fronts look alike that
+                are not).
             ImportError: moocore is not installed.
 
         Example:
