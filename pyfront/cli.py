@@ -12,7 +12,7 @@ __all__ = ["Commands", "main", "whole_number"]
 
 #: Modules with a command: `add_command(commands)` adds a parser whose defaults are `run`, called
 #: with the arguments, and `error`, which ends with one line and status 2.
-_MODULES = ("pyfront.demo",)
+_MODULES = ("pyfront.demo", "pyfront.show")
 
 
 class _Parser(argparse.ArgumentParser):
