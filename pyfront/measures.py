@@ -141,8 +141,8 @@ def hypervolume(points: Floats, reference: Floats) -> Hypervolume:
 
     Exact (Guerreiro and Fonseca's algorithms in moocore) while the worst case k^(m − 2) of k
     non-dominated points is affordable; beyond that López-Ibáñez' deterministic integration over
-    directions in moocore, which was within 2e-3 of the exact value up to 8 tasks, 1e-2 at 10, 5% at 20
-    and 17% at 30.
+    directions in moocore, which was within 2e-3 of the exact value up to 8 tasks, 1e-2 at 10, 5% at
+    20 and 17% at 30.
     """
     moocore = _moocore(points)
     corner = tuple(reference.tolist())
