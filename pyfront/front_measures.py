@@ -107,14 +107,14 @@ class MeasuredSolutions(Sequence[Solution], ABC):
             split: "train" or "test".
 
         Returns:
-            A float; 0 for an empty front. It is exact unless that would take too long (many
+            A float. It is exact unless that would take too long (many
             solutions and more than 6 tasks or so); ``.exact`` tells, and an approximation prints
             with "≈". Two of them with different ``.reference`` cannot be compared.
 
         Raises:
-            ValueError: more than 31 tasks, a reference of the wrong shape or not finite, or a loss
-                above it (leaving such a solution out silently would make fronts look alike that
-                are not).
+            ValueError: an empty front, more than 31 tasks, a reference of the wrong shape or not
+                finite, or a loss above it (leaving such a solution out silently would make fronts
+                look alike that are not).
             ImportError: moocore is not installed.
 
         Example:
@@ -122,14 +122,12 @@ class MeasuredSolutions(Sequence[Solution], ABC):
             >>> Front([Solution(method="a", train_losses=[1.0, 1.0])]).hypervolume([3, 2], "train")
             2.0
         """
+        self._require_solutions()
         corner = np.asarray(reference, dtype=np.float64)
         points = self.losses(split)
-        if corner.ndim != 1 or corner.size == 0 or (self and len(corner) != points.shape[1]):
-            expected = f"({points.shape[1]},)" if self else "(m,)"
-            raise ValueError(f"reference: shape {corner.shape}, expected {expected}")
-        checked = finite_numbers("reference", corner.tolist())
-        if not self:
-            return Hypervolume(0.0, checked)
+        if corner.shape != points.shape[1:]:
+            raise ValueError(f"reference: shape {corner.shape}, expected {points.shape[1:]}")
+        finite_numbers("reference", corner.tolist())
         for index, task in np.argwhere(points > corner):
             raise ValueError(
                 f"reference[{task}] = {corner[task]:g} is below loss {task} of solution {index}, "
