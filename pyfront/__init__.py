@@ -7,6 +7,7 @@ opt.step(losses)
 from pyfront import functional, preferences, problems
 from pyfront.devices import cuda_available
 from pyfront.front import Front, Solution
+from pyfront.hypernetwork import HyperNetwork
 from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
@@ -17,6 +18,7 @@ __all__ = [
     "EPO",
     "MGDA",
     "Front",
+    "HyperNetwork",
     "LinearScalarization",
     "MultiTaskOptimizer",
     "ParetoMTL",
