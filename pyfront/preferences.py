@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyfront._arguments import FloatArray, MatrixLike, VectorLike, integer, require, table, vector
 
-__all__ = ["circle", "das_dennis", "sample", "to_reference_vectors"]
+__all__ = ["circle", "das_dennis", "decompose", "sample", "to_reference_vectors"]
 
 
 def as_preference(value: VectorLike, *, positive: bool, length: int | None = None) -> FloatArray:
@@ -170,3 +170,34 @@ def to_reference_vectors(r: VectorLike) -> Tensor:
     # scale first, so that neither 1/r nor its norm can overflow
     inverse = values.amin(dim=-1, keepdim=True) / values
     return inverse.div_(inverse.norm(dim=-1, keepdim=True))
+
+
+def decompose(r: VectorLike, k: int, generator: torch.Generator | None = None) -> Tensor:
+    """The direction in loss space of a preference, and k random ones that cut out a region for it.
+
+    Row 0 is u = (1/r) / ‖1/r‖₂, in the limit where entries of r are 0 (an end of the front); the
+    others are uniform on the part of the sphere with entries ≥ 0. For Pareto MTL with index 0 and
+    ``schedule="alternating"``, drawn anew at every step.
+
+    Args:
+        r: a preference [m], entries ≥ 0 and not all 0.
+        k: number of random directions, ≥ 1; the more, the narrower the region.
+        generator: source of randomness; torch's default where None.
+
+    Returns:
+        [1 + k, m] float64, unit 2-norm, entries ≥ 0.
+
+    Raises:
+        ValueError: an entry of ``r`` that is negative or not finite; ``k`` < 1.
+
+    Example:
+        >>> decompose([1.0, 0.0], 3).shape
+        torch.Size([4, 2])
+
+    Source: Lin et al., Controllable Pareto Multi-Task Learning, 2020, appendix B.2, with k = 3.
+    """
+    values = torch.from_numpy(as_preference(r, positive=False))
+    ends = values.clamp_min(1e-100 * values.max())
+    shape = (integer("k", k, 1), values.numel())
+    random = torch.randn(shape, dtype=torch.float64, generator=generator).abs_()
+    return torch.cat([to_reference_vectors(ends)[None], random / random.norm(dim=1, keepdim=True)])
