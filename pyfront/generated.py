@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-__all__ = ["Start", "generated_names", "padding_rows", "start"]
+__all__ = ["Start", "copy_module", "generated_names", "padding_rows", "start"]
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def copy_module(model: Module) -> Module:
+    """A deep copy without gradients; tensors that hooks have computed are copied without graph."""
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    copied = copy.deepcopy(model, memo)
+    copied.zero_grad(set_to_none=True)
+    return copied
 
 
 def generated_names(model: nn.Module, patterns: str | Sequence[str] | None) -> list[str]:

@@ -107,7 +107,7 @@ class ChunkedGenerator(nn.Module):
         embedding: int | None = None,
         hidden: Sequence[int] | None = None,
     ) -> ChunkedGenerator:
-        """The generator with the largest chunks that has at most about ``parameters`` parameters.
+        """The generator with the largest chunks that has at most ``parameters`` parameters.
 
         Args:
             num_tasks: m.
@@ -133,5 +133,7 @@ class ChunkedGenerator(nn.Module):
                 f"embedding = {q} and hidden = {tuple(hidden)} that generates {entries}; choose a "
                 "larger size, smaller layers, or plain=True"
             )
-        chunk = int((budget + math.sqrt(rest)) / (2 * hidden[-1]))
-        return cls(num_tasks, entries, max(min(chunk, entries), 1), q, hidden)
+        chunk = min(int((budget + math.sqrt(rest)) / (2 * hidden[-1])), entries)
+        while chunk > 1 and chunk * hidden[-1] + math.ceil(entries / chunk) * q > budget:
+            chunk -= 1  # what rounding the number of chunks up costs
+        return cls(num_tasks, entries, max(chunk, 1), q, hidden)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyfront._arguments import MatrixLike, VectorLike, choice, integer
-from pyfront.generated import generated_names, padding_rows, start
+from pyfront._arguments import MatrixLike, VectorLike, choice, integer, require, vector
+from pyfront.generated import copy_module, generated_names, padding_rows, start
 from pyfront.generators import ChunkedGenerator, PlainGenerator
-from pyfront.preferences import as_preference
 
 __all__ = ["HyperNetwork"]
 
@@ -32,14 +31,16 @@ class HyperNetwork(nn.Module):
     biases) start at their constant for every preference, with the trained factor g = 0 where
     others have 1.
 
-    The model is copied. Its buffers stay its own: running statistics of batch norm are updated by
-    calls in training mode and so mix the preferences that were drawn.
+    The model is copied, without the gradients it holds. Its buffers stay its own: running
+    statistics of batch norm are updated by calls in training mode and so mix the preferences that
+    were drawn.
     ``torch.optim.swa_utils.update_bn(loader, net.generate(p))`` computes those of one preference.
 
     Args:
         model: the main network, any module. Tied parameters stay tied, and one that any of its
-            names matches is generated once. A model whose ``forward`` changes a generated parameter
-            is refused when it does; leave such a parameter out with ``parameters``.
+            names matches is generated once. A ``forward`` that replaces a generated parameter or
+            writes into it is refused when it does so, since nothing would remain of it; what it
+            writes through ``.data`` lasts for that call.
         num_tasks: m ≥ 2, the length of a preference.
         parameters: a shell pattern, or several, of names of parameters; ``"*"`` is any string. The
             parameters that match and are floating-point are generated, the others are shared by all
@@ -93,12 +94,14 @@ class HyperNetwork(nn.Module):
         choice("shared", shared, ("trained", "frozen"))
         self.num_tasks = integer("num_tasks", num_tasks, 2)
         self._names = generated_names(model, parameters)
-        self.model = copy.deepcopy(model)
+        self.model = copy_module(model)
         places = self._places()
         self._trainable = [p.requires_grad for p in places.values()]
         for p in self.model.parameters() if shared == "frozen" else places.values():
             p.requires_grad_(False)
-        self._tied = len(self.replaced()) > len(places)
+        names = [*model.named_parameters(remove_duplicate=False)]
+        names += [*model.named_buffers(remove_duplicate=False)]
+        self._tied = len(names) > len([*model.parameters(), *model.buffers()])
         self._padding = padding_rows(self.model, self._names)
         dtypes = [p.dtype for p in places.values()]
         kind: dict[str, Any] = {
@@ -195,15 +198,7 @@ class HyperNetwork(nn.Module):
         Raises:
             ValueError: as for :meth:`forward`.
         """
-        # tensors that a module's hooks have computed have a graph, which cannot be copied
-        memo: dict[int, Any] = {
-            id(value): value.detach().clone()
-            for module in self.model.modules()
-            for value in vars(module).values()
-            if isinstance(value, Tensor) and not value.is_leaf
-        }
-        model = copy.deepcopy(self.model, memo)
-        model.zero_grad(set_to_none=True)
+        model = copy_module(self.model)
         with torch.no_grad():
             values = self.parameters_at(preference)
         found = dict(model.named_parameters())
@@ -273,14 +268,22 @@ class HyperNetwork(nn.Module):
         self, preference: VectorLike | MatrixLike, several: bool = True
     ) -> tuple[bool, Tensor]:
         """Whether there are several preferences, and p / ‖p‖₂ of each, [K, m]."""
-        p = torch.as_tensor(preference)
-        many = several and p.dim() == 2
+        p = preference if isinstance(preference, Tensor) else np.asarray(preference)
+        many = several and p.ndim == 2
         if not torch.compiler.is_compiling():
-            for row in p.unbind() if many else (p,):
-                as_preference(row, positive=False, length=self.num_tasks)
-        p = (p if many else p[None]).to(self.gains)
-        p = p / p.amax(dim=1, keepdim=True)  # neither squares nor their sum leave the range
+            self._check(p, many)
+        p = torch.as_tensor(p)
+        p = p if many else p[None]
+        p = (p / p.amax(dim=1, keepdim=True)).to(self.gains)  # neither p nor ‖p‖² leaves the range
         return many, p / torch.linalg.vector_norm(p, dim=1, keepdim=True)
+
+    def _check(self, p: Any, many: bool) -> None:
+        for k, row in enumerate(p if many else [p]):
+            name = f"preference[{k}]" if many else "preference"
+            values = vector(name, row, self.num_tasks)
+            require(name, values, lowest=0.0)
+            if not values.any():
+                raise ValueError(f"{name}: at least one entry must be > 0")
 
     def _networks(self, directions: Tensor) -> list[dict[str, Tensor]]:
         """The generated parameters by name for each of K directions, in one pass."""
@@ -288,16 +291,16 @@ class HyperNetwork(nn.Module):
         gains = self.gains * self.scales
         sizes = [place.numel() for place in places.values()]
         parts = self.generator(directions).split(sizes, dim=1)
-        values: dict[str, Sequence[Tensor]] = {}
+        values: dict[str, Tensor] = {}
         for (name, place), part, mean, gain in zip(
             places.items(), parts, self.means, gains, strict=True
         ):
-            # one tensor a parameter: a view of all would share its version counter
+            # a tensor of its own: views of all entries would share one version counter
             value = torch.addcmul(mean, part, gain).to(place).view(-1, *place.shape)
             if name in self._padding:
                 row = self._padding[name]
                 value = value.select_scatter(place[row].expand(len(value), -1), 1, row)
-            values[name] = value.unbind()
+            values[name] = value
         return [{name: v[k] for name, v in values.items()} for k in range(len(directions))]
 
     def _call(
