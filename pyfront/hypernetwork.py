@@ -99,9 +99,10 @@ class HyperNetwork(nn.Module):
         self._trainable = [p.requires_grad for p in places.values()]
         for p in self.model.parameters() if shared == "frozen" else places.values():
             p.requires_grad_(False)
-        names = [*model.named_parameters(remove_duplicate=False)]
-        names += [*model.named_buffers(remove_duplicate=False)]
-        self._tied = len(names) > len([*model.parameters(), *model.buffers()])
+        self._tied = any(
+            len(list(named(remove_duplicate=False))) > len(list(named()))
+            for named in (model.named_parameters, model.named_buffers)
+        )
         self._padding = padding_rows(self.model, self._names)
         dtypes = [p.dtype for p in places.values()]
         kind: dict[str, Any] = {

@@ -302,7 +302,7 @@ def mnist(args):
 class ManyHeads(nn.Module):
     """A narrow trunk, so that 20 tasks compete for it, and a head a task."""
 
-    def __init__(self, inputs, width=24):
+    def __init__(self, inputs, width=6):
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
@@ -316,7 +316,7 @@ class ManyHeads(nn.Module):
 def twenty_tasks(args):
     """Mean test accuracy over 20 tasks: one balanced network against one that switches."""
     x, y, test_x, test_y = census.load(args.data / "census" / "census-income.test.gz")
-    steps, m = round(3000 * args.length), census.TASKS
+    steps, m = round(4000 * args.length), census.TASKS
 
     def losses(net, p):
         chosen = torch.randint(len(x), (256,))
@@ -341,7 +341,7 @@ def twenty_tasks(args):
         return accuracies(lambda task: model)
 
     def hyper(draw, at):
-        net = pyfront.HyperNetwork(ManyHeads(x.shape[1]), m, size=2.0)
+        net = pyfront.HyperNetwork(ManyHeads(x.shape[1]), m, size=3.0)
         train(net, "linear", losses, steps, 3e-3, draw)
         return accuracies(lambda task: net.generate(at(task)))
 
