@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ChunkedGenerator", "PlainGenerator"]
+from pyfront._arguments import integer
+
+__all__ = ["ChunkedGenerator", "PlainGenerator", "generator_for"]
 
 
 def _features(inputs: int, hidden: Sequence[int]) -> nn.Sequential:
@@ -137,3 +139,34 @@ class ChunkedGenerator(nn.Module):
         while chunk > 1 and chunk * hidden[-1] + math.ceil(entries / chunk) * q > budget:
             chunk -= 1  # what rounding the number of chunks up costs
         return cls(num_tasks, entries, max(chunk, 1), q, hidden)
+
+
+def generator_for(
+    num_tasks: int,
+    entries: int,
+    tensors: int,
+    size: float,
+    plain: bool,
+    embedding: int | None,
+    hidden: Sequence[int] | None,
+) -> nn.Module:
+    """The generator that the options of :class:`~pyfront.HyperNetwork` ask for.
+
+    ``size`` counts the one factor a tensor that is trained beside the generator.
+    """
+    if hidden is not None:
+        hidden = [integer(f"hidden[{i}]", width, 1) for i, width in enumerate(hidden)]
+        if not hidden:
+            raise ValueError("hidden: expected at least one width")
+    if plain:
+        if embedding is not None:
+            raise ValueError("embedding: a plain hypernetwork has none")
+        return PlainGenerator(num_tasks, entries, hidden or (50, 50))
+    if isinstance(size, bool) or not isinstance(size, (int, float)):
+        raise TypeError(f"size: expected a number, got {size!r}")
+    if not 0.0 < size < math.inf:
+        raise ValueError(f"size = {size!r}: must be finite and > 0")
+    if embedding is not None:
+        integer("embedding", embedding, 1)
+    target = round(size * entries) - tensors
+    return ChunkedGenerator.of_size(num_tasks, entries, target, embedding, hidden)

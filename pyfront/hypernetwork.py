@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyfront._arguments import MatrixLike, VectorLike, choice, integer, require, vector
+from pyfront._arguments import MatrixLike, VectorLike, choice, integer
 from pyfront.generated import copy_module, generated_names, padding_rows, start
-from pyfront.generators import ChunkedGenerator, PlainGenerator
+from pyfront.generators import generator_for
+from pyfront.preferences import as_directions
 
 __all__ = ["HyperNetwork"]
 
@@ -114,35 +113,12 @@ class HyperNetwork(nn.Module):
         self.register_buffer("scales", torch.tensor(scales, **kind))
         self.gains = nn.Parameter(torch.tensor(gains, **kind))
         entries = sum(p.numel() for p in places.values())
-        self.generator = self._make(entries, size, plain, embedding, hidden).to(**kind)
+        self.generator = generator_for(
+            self.num_tasks, entries, len(places), size, plain, embedding, hidden
+        ).to(**kind)
         self._switched = False
         self.register_state_dict_post_hook(_drop_generated)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_keep_generated)  # type: ignore[no-untyped-call]
-
-    def _make(
-        self,
-        entries: int,
-        size: float,
-        plain: bool,
-        embedding: int | None,
-        hidden: Sequence[int] | None,
-    ) -> nn.Module:
-        if hidden is not None:
-            hidden = [integer(f"hidden[{i}]", width, 1) for i, width in enumerate(hidden)]
-            if not hidden:
-                raise ValueError("hidden: expected at least one width")
-        if plain:
-            if embedding is not None:
-                raise ValueError("embedding: a plain hypernetwork has none")
-            return PlainGenerator(self.num_tasks, entries, hidden or (50, 50))
-        if isinstance(size, bool) or not isinstance(size, (int, float)):
-            raise TypeError(f"size: expected a number, got {size!r}")
-        if not 0.0 < size < math.inf:
-            raise ValueError(f"size = {size!r}: must be finite and > 0")
-        if embedding is not None:
-            integer("embedding", embedding, 1)
-        target = round(size * entries) - len(self._names)
-        return ChunkedGenerator.of_size(self.num_tasks, entries, target, embedding, hidden)
 
     # ---------------------------------------------------------------------------------- the network
 
@@ -171,20 +147,21 @@ class HyperNetwork(nn.Module):
             if not self._switched:
                 raise ValueError("preference: give one, or call switch(preference) before")
             return self.model(*args, **kwargs)
-        several, directions = self._directions(preference)
-        networks = self._networks(directions)
-        if not several:
-            return self._call(networks[0], {}, args, kwargs)
+        directions = as_directions(preference, self.num_tasks)
+        if directions.dim() == 1:
+            return self._call(self._networks(directions[None])[0], {}, args, kwargs)
         buffers = dict(self.model.named_buffers())
         return [
             self._call(network, {name: b.clone() for name, b in buffers.items()}, args, kwargs)
-            for network in networks
+            for network in self._networks(directions)
         ]
 
     def parameters_at(self, preference: VectorLike) -> dict[str, Tensor]:
         """The generated parameters for one preference by name, with a graph to φ."""
-        _, directions = self._directions(preference, several=False)
-        return self._networks(directions)[0]
+        directions = as_directions(preference, self.num_tasks)
+        if directions.dim() != 1:
+            raise ValueError(f"preference: expected one, got {len(directions)}")
+        return self._networks(directions[None])[0]
 
     def generate(self, preference: VectorLike) -> nn.Module:
         """A plain copy of the main network with its parameters fixed to those for ``preference``.
@@ -265,33 +242,12 @@ class HyperNetwork(nn.Module):
         pairs = self.model.named_parameters(remove_duplicate=False)
         return {name: p for name, p in pairs if id(p) in places}
 
-    def _directions(
-        self, preference: VectorLike | MatrixLike, several: bool = True
-    ) -> tuple[bool, Tensor]:
-        """Whether there are several preferences, and p / ‖p‖₂ of each, [K, m]."""
-        p = preference if isinstance(preference, Tensor) else np.asarray(preference)
-        many = several and p.ndim == 2
-        if not torch.compiler.is_compiling():
-            self._check(p, many)
-        p = torch.as_tensor(p)
-        p = p if many else p[None]
-        p = (p / p.amax(dim=1, keepdim=True)).to(self.gains)  # neither p nor ‖p‖² leaves the range
-        return many, p / torch.linalg.vector_norm(p, dim=1, keepdim=True)
-
-    def _check(self, p: Any, many: bool) -> None:
-        for k, row in enumerate(p if many else [p]):
-            name = f"preference[{k}]" if many else "preference"
-            values = vector(name, row, self.num_tasks)
-            require(name, values, lowest=0.0)
-            if not values.any():
-                raise ValueError(f"{name}: at least one entry must be > 0")
-
     def _networks(self, directions: Tensor) -> list[dict[str, Tensor]]:
         """The generated parameters by name for each of K directions, in one pass."""
         places = self._places()
         gains = self.gains * self.scales
         sizes = [place.numel() for place in places.values()]
-        parts = self.generator(directions).split(sizes, dim=1)
+        parts = self.generator(directions.to(gains)).split(sizes, dim=1)
         values: dict[str, Tensor] = {}
         for (name, place), part, mean, gain in zip(
             places.items(), parts, self.means, gains, strict=True

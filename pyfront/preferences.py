@@ -48,6 +48,25 @@ def as_reference_vectors(value: MatrixLike) -> FloatArray:
     return vectors
 
 
+def as_directions(value: VectorLike | MatrixLike, length: int) -> Tensor:
+    """p / ‖p‖₂ of a preference [m], or of each of several [K, m], with gradients to a tensor.
+
+    Entries are ≥ 0 and not all 0. Values are not looked at while a graph is compiled.
+    """
+    p = value if isinstance(value, Tensor) else np.asarray(value)
+    if not torch.compiler.is_compiling():
+        for k, row in enumerate(p if p.ndim == 2 else [p]):
+            name = f"preference[{k}]" if p.ndim == 2 else "preference"
+            entries = vector(name, row, length)
+            require(name, entries, lowest=0.0)
+            if not entries.any():
+                raise ValueError(f"{name}: at least one entry must be > 0")
+    tensor = torch.as_tensor(p)
+    tensor = tensor / tensor.amax(dim=-1, keepdim=True)  # so that ‖p‖² stays in the range
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
+    return tensor / norm
+
+
 def check_index(index: int, count: int) -> None:
     """Raises unless 0 ≤ index < count."""
     if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
