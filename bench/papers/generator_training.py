@@ -9,20 +9,28 @@ from pyfront import preferences
 
 
 class Proportional(pyfront.MultiTaskOptimizer):
-    """w ∝ r exp(k z), z = log(m r∘l / Σ r_j l_j): the proportional part of preference feedback."""
+    """w ∝ r exp(k z), z = log(m r∘l / Σ r_j l_j): the proportional part of preference feedback.
+
+    With K m losses and preferences, those of K preferences in one step, each of the K has its own
+    weights.
+    """
 
     needs = "losses"
     preference_domain = "positive"
 
     def __init__(self, base, preference, strength):
         super().__init__(base, preference)
-        self.strength = strength
+        self.strength, self.num_tasks = strength, len(preference)
 
     def decide(self, losses, gramian, preference):
-        relative = np.maximum(preference * losses, 1e-300)
-        z = np.clip(np.log(losses.size * relative / relative.sum()), -3.0, 3.0)
-        weights = preference * np.exp(self.strength * (z - z.max()))
-        return pyfront.Report(torch.from_numpy(weights / weights.sum()))
+        relative = np.maximum(preference * losses, 1e-300).reshape(-1, self.num_tasks)
+        z = np.log(self.num_tasks * relative / relative.sum(axis=1, keepdims=True))
+        z = np.clip(z, -3.0, 3.0)
+        weights = preference.reshape(z.shape) * np.exp(
+            self.strength * (z - z.max(axis=1, keepdims=True))
+        )
+        weights /= len(z) * weights.sum(axis=1, keepdims=True)
+        return pyfront.Report(torch.from_numpy(weights.ravel()))
 
 
 def even(num_tasks):
@@ -33,26 +41,30 @@ def even(num_tasks):
 METHODS = {
     "linear": (
         lambda base, m: pyfront.LinearScalarization(base, even(m)),
-        lambda p: {"preference": p},
+        lambda p: {"preference": p.ravel()},
     ),
     "Pareto MTL, literal (8)": (
         lambda base, m: pyfront.ParetoMTL(base, preferences.das_dennis(m, 1), 0, warmup_steps=0),
-        lambda p: {"reference_vectors": preferences.decompose(p, 3)},
+        lambda p: {"reference_vectors": preferences.decompose(p.ravel(), 3)},
     ),
     "Pareto MTL": (
         lambda base, m: pyfront.ParetoMTL(
             base, preferences.das_dennis(m, 1), 0, schedule="alternating"
         ),
-        lambda p: {"reference_vectors": preferences.decompose(p, 10)},
+        lambda p: {"reference_vectors": preferences.decompose(p.ravel(), 20)},
     ),
-    "EPO": (lambda base, m: pyfront.EPO(base, even(m)), lambda p: {"preference": p}),
+    "EPO": (lambda base, m: pyfront.EPO(base, even(m)), lambda p: {"preference": p.ravel()}),
     "proportional": (
         lambda base, m: Proportional(base, even(m), 30.0),
-        lambda p: {"preference": p},
+        lambda p: {"preference": p.ravel()},
+    ),
+    "proportional, 8 a step": (
+        lambda base, m: Proportional(base, even(m), 30.0),
+        lambda p: {"preference": p.ravel()},
     ),
     "proportional, k = 10": (
         lambda base, m: Proportional(base, even(m), 10.0),
-        lambda p: {"preference": p},
+        lambda p: {"preference": p.ravel()},
     ),
 }
 
@@ -74,7 +86,7 @@ def train(net, method, losses, steps, rate, draw):
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(base, steps)
     for _ in range(steps):
         p = draw()
-        opt.step(losses(net, p), **options(p))
+        opt.step(losses(net, p), **options(torch.as_tensor(p)))
         schedule.step()
 
 
