@@ -7,6 +7,7 @@ opt.step(losses)
 from pyfront import functional, preferences, problems
 from pyfront.devices import cuda_available
 from pyfront.front import Front, Solution
+from pyfront.hypernetwork import HyperNetwork
 from pyfront.methods import (
     EPO,
     MGDA,
@@ -28,6 +29,7 @@ __all__ = [
     "DynamicWeightAverage",
     "Front",
     "GradNorm",
+    "HyperNetwork",
     "LinearScalarization",
     "MultiTaskOptimizer",
     "ParetoMTL",

@@ -20,6 +20,7 @@ from pyfront._arguments import FloatArray, MatrixLike, VectorLike, integer, requ
 __all__ = [
     "circle",
     "das_dennis",
+    "decompose",
     "from_reference_vectors",
     "sample",
     "sample_biased",
@@ -54,6 +55,25 @@ def as_reference_vectors(value: MatrixLike) -> FloatArray:
         if same.size:
             raise ValueError(f"reference_vectors[{k}]: has the direction of [{same[0]}]")
     return vectors
+
+
+def as_directions(value: VectorLike | MatrixLike, length: int) -> Tensor:
+    """p / ‖p‖₂ of a preference [m], or of each of several [K, m], with gradients to a tensor.
+
+    Entries are ≥ 0 and not all 0. Values are not looked at while a graph is compiled.
+    """
+    p = value if isinstance(value, Tensor) else np.asarray(value)
+    if not torch.compiler.is_compiling():
+        for k, row in enumerate(p if p.ndim == 2 else [p]):
+            name = f"preference[{k}]" if p.ndim == 2 else "preference"
+            entries = vector(name, row, length)
+            require(name, entries, lowest=0.0)
+            if not entries.any():
+                raise ValueError(f"{name}: at least one entry must be > 0")
+    tensor = torch.as_tensor(p)
+    tensor = tensor / tensor.amax(dim=-1, keepdim=True)  # so that ‖p‖² stays in the range
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
+    return tensor / norm
 
 
 def check_index(index: int, count: int, name: str = "index") -> None:
@@ -273,3 +293,34 @@ def _inverse(name: str, value: VectorLike | MatrixLike) -> Tensor:
         require(f"{name}[{index}]" if values.dim() == 2 else name, row.numpy(), above=0.0)
     # scale first, so that neither 1/x nor its norm can overflow
     return values.amin(dim=-1, keepdim=True) / values
+
+
+def decompose(r: VectorLike, k: int, generator: torch.Generator | None = None) -> Tensor:
+    """The direction in loss space of a preference, and k random ones that cut out a region for it.
+
+    Row 0 is u = (1/r) / ‖1/r‖₂, in the limit where entries of r are 0 (an end of the front); the
+    others are uniform on the part of the sphere with entries ≥ 0. For Pareto MTL with index 0 and
+    ``schedule="alternating"``, drawn anew at every step.
+
+    Args:
+        r: a preference [m], entries ≥ 0 and not all 0.
+        k: number of random directions, ≥ 1; the more, the narrower the region.
+        generator: source of randomness; torch's default where None.
+
+    Returns:
+        [1 + k, m] float64, unit 2-norm, entries ≥ 0.
+
+    Raises:
+        ValueError: an entry of ``r`` that is negative or not finite; ``k`` < 1.
+
+    Example:
+        >>> decompose([1.0, 0.0], 3).shape
+        torch.Size([4, 2])
+
+    Source: Lin et al., Controllable Pareto Multi-Task Learning, 2020, appendix B.2, with k = 3.
+    """
+    values = torch.from_numpy(as_preference(r, positive=False))
+    ends = values.clamp_min(1e-100 * values.max())
+    return torch.cat(
+        [to_reference_vectors(ends)[None], sample_sphere(values.numel(), k, generator)]
+    )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyfront._arguments import integer
 
-__all__ = ["ConcaveProblem", "QuadraticProblem"]
+__all__ = ["ConcaveProblem", "QuadraticProblem", "SineProblem"]
 
 
 def _positive(name: str, values: Sequence[float], count: int) -> Tensor:
@@ -193,3 +193,48 @@ class QuadraticProblem:
     def _at(self, weights: Tensor) -> Tensor:
         centres = torch.eye(self.num_tasks, dtype=torch.float64)
         return 0.5 * self.scales * (weights[:, None, :] - centres).square().sum(dim=-1)
+
+
+class SineProblem:
+    r"""Two losses with a concave front and a Pareto set that winds through Rⁿ.
+
+        l₁(θ) = 1 − exp(−(θ₁ − 1)² − 1/(n−1) Σ_{i≥2} (θ_i − sin 5θ₁)²)
+        l₂(θ) = 1 − exp(−(θ₁ + 1)²)
+
+    The Pareto set is θ_i = sin 5θ₁ for i ≥ 2 and −1 ≤ θ₁ = s ≤ 1, and the front
+    l(s) = (1 − e^{−(1−s)²}, 1 − e^{−(1+s)²}) is that of :class:`ConcaveProblem`.
+
+    Args:
+        n: number of parameters, ≥ 2.
+
+    Raises:
+        ValueError: n < 2.
+
+    Example:
+        >>> SineProblem(n=10).losses(torch.ones(10).mul(0.0)).shape
+        torch.Size([2])
+
+    Source: Lin et al., Controllable Pareto Multi-Task Learning, 2020, eq. (22).
+    """
+
+    num_tasks = 2
+
+    def __init__(self, *, n: int = 10) -> None:
+        """See the class."""
+        self.n = integer("n", n, 2)
+
+    def losses(self, theta: Tensor) -> Tensor:
+        """The two losses at θ [..., n], differentiable; [..., 2] in the dtype of θ."""
+        first, rest = theta[..., 0], theta[..., 1:]
+        away = (rest - torch.sin(5.0 * first)[..., None]).square().mean(dim=-1)
+        distances = [(first - 1.0).square() + away, (first + 1.0).square()]
+        return -torch.expm1(-torch.stack(distances, dim=-1))
+
+    def front(self, k: int) -> Tensor:
+        """k ≥ 2 points of the front, both ends included; [k, 2] float64, s from −1 to 1."""
+        return ConcaveProblem(n=1).front(k)
+
+    def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
+        """θ [n] float64, uniform in the box |θ_i| ≤ width."""
+        generator = torch.Generator().manual_seed(seed)
+        return (2.0 * torch.rand(self.n, generator=generator, dtype=torch.float64) - 1.0) * width

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfront.problems import ConcaveProblem, QuadraticProblem
+from pyfront.problems import ConcaveProblem, QuadraticProblem, SineProblem
 
 positive = st.floats(1e-3, 1e3)
 
@@ -117,9 +117,40 @@ def test_errors_name_the_argument_and_the_value(call, message):
         call()
 
 
-@pytest.mark.parametrize("problem", [ConcaveProblem(n=4), QuadraticProblem(3, n=4)])
+@pytest.mark.parametrize(
+    "problem", [ConcaveProblem(n=4), QuadraticProblem(3, n=4), SineProblem(n=4)]
+)
 def test_losses_follow_the_dtype_of_theta(problem):
     theta = problem.start(seed=3).float()
     assert problem.losses(theta).dtype == torch.float32
     assert torch.equal(problem.start(seed=3), problem.start(seed=3))
     assert not torch.equal(problem.start(seed=3), problem.start(seed=4))
+
+
+@pytest.mark.parametrize("n", [2, 10])
+def test_sine_losses_are_the_equation(n):
+    theta = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    first, *rest = theta.tolist()
+    away = sum((t - math.sin(5.0 * first)) ** 2 for t in rest) / (n - 1)
+    expected = [
+        1.0 - math.exp(-((first - 1.0) ** 2) - away),
+        1.0 - math.exp(-((first + 1.0) ** 2)),
+    ]
+    assert SineProblem(n=n).losses(theta).tolist() == pytest.approx(expected, rel=1e-14)
+    several = SineProblem(n=n).losses(torch.stack([theta, 0.0 * theta]))
+    torch.testing.assert_close(several[0], SineProblem(n=n).losses(theta))
+
+
+def test_sine_front_is_reached_by_losses_and_not_dominated():
+    problem = SineProblem(n=10)
+    front = problem.front(9)
+    for s, expected in zip(torch.linspace(-1.0, 1.0, 9).tolist(), front, strict=True):
+        theta = torch.full((10,), math.sin(5.0 * s), dtype=torch.float64)
+        theta[0] = s
+        torch.testing.assert_close(problem.losses(theta), expected, rtol=1e-7, atol=1e-7)
+    generator = torch.Generator().manual_seed(0)
+    anywhere = problem.losses(torch.randn(20000, 10, dtype=torch.float64, generator=generator))
+    for point in front:
+        assert not (anywhere < point - 1e-12).all(dim=1).any()
+    with pytest.raises(ValueError, match="n = 1"):
+        SineProblem(n=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyfront._arguments import FloatArray, MatrixLike, choice, integer
 from pyfront.batch import Losses
-from pyfront.functional import ParetoMtlPhase, pareto_mtl
+from pyfront.functional import ParetoMtlPhase, min_norm, pareto_mtl
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_reference_vectors, check_index
 from pyfront.report import Report
@@ -35,12 +35,22 @@ class ParetoMTL(MultiTaskOptimizer):
     The weights α_i = λ_i + Σ_j β_j (u_ji − u_ki) are in the :class:`~pyfront.Report`; they may be
     negative in the feasibility phase, and do not sum to 1. K vectors make K independent runs.
 
+    For a :class:`~pyfront.HyperNetwork`, whose subproblem changes at every step, give
+    ``schedule="alternating"`` and the vectors of each step to :meth:`step`; see
+    :func:`pyfront.preferences.decompose`.
+
     Args:
         base: the optimizer that makes the step.
         reference_vectors: directions in *loss space*, [K, m], entries ≥ 0, no duplicates; they are
             normalised. :func:`pyfront.preferences.circle`, ``das_dennis`` and
             ``to_reference_vectors`` make them.
-        index: k, 0 ≤ k < K.
+        index: k, 0 ≤ k < K. None, with ``schedule="alternating"``: all K subproblems at once, each
+            with its own m losses (of its own preference) and the other vectors as references; the
+            losses are K m, those of subproblem 0 first.
+        schedule: ``"sequential"`` runs the phases one after the other. ``"alternating"`` starts
+            anew at every step: ``"feasibility"`` while a constraint is active, else
+            ``"convergence"``, in one min-norm problem over the active constraints of the
+            subproblems that are outside their region and the losses of those that are inside.
         warmup_steps: the most steps that the feasibility phase takes, ≥ 0.
         epsilon: ε ≥ 0: in the descent phase a constraint is active from (u_j − u_k)ᵀ l̃ ≥ −ε.
         rescale: multiply the weights of the descent phase by m / Σ|w|, as the authors' code does
@@ -60,26 +70,36 @@ class ParetoMTL(MultiTaskOptimizer):
 
     Source: Lin et al., Pareto Multi-Task Learning, 2019, eq. (8) to (18), for any m. Constraints
     act on l / ‖l‖₂ where the paper has l: their sign is the same, and ε is free of the scale.
+    Alternating: Lin et al., Controllable Pareto Multi-Task Learning, 2020, eq. (8) to (12), (20).
+    Where that paper puts constraints and losses into one problem, which is ``"descent"`` here, the
+    first Pareto critical point that a generator reaches holds every preference; so the two are
+    separated.
     """
 
     def __init__(
         self,
         base: torch.optim.Optimizer,
         reference_vectors: MatrixLike,
-        index: int,
+        index: int | None,
         *,
+        schedule: Literal["sequential", "alternating"] = "sequential",
         warmup_steps: int = 100,
         epsilon: float = 0.0,
         rescale: bool = False,
         **common: Any,
     ) -> None:
         vectors = as_reference_vectors(reference_vectors)
-        check_index(index, vectors.shape[0])
+        choice("schedule", schedule, ("sequential", "alternating"))
+        if index is not None:
+            check_index(index, vectors.shape[0])
+        elif schedule != "alternating":
+            raise ValueError('index = None: needs schedule="alternating"')
         warmup_steps = integer("warmup_steps", warmup_steps, 0)
         if not 0.0 <= epsilon < float("inf"):
             raise ValueError(f"epsilon = {epsilon!r}: must be finite and ≥ 0")
         super().__init__(base, **common)
-        self.index = int(index)
+        self.index = None if index is None else int(index)
+        self.schedule = schedule
         self.warmup_steps = warmup_steps
         self.epsilon = float(epsilon)
         self.rescale = rescale
@@ -122,11 +142,12 @@ class ParetoMTL(MultiTaskOptimizer):
     def check_losses(self, losses: FloatArray) -> None:
         """Losses are finite, and as many as a reference vector has entries."""
         super().check_losses(losses)
-        expected = self._current_vectors().shape[1]
+        count, tasks = self._current_vectors().shape
+        expected = tasks if self.index is not None else count * tasks
         if losses.size != expected:
+            per = "a reference vector" if self.index is not None else "all reference vectors"
             raise ValueError(
-                f"losses: expected {expected}, one per entry of a reference vector, "
-                f"got {losses.size}"
+                f"losses: expected {expected}, one per entry of {per}, got {losses.size}"
             )
 
     def decide(
@@ -135,6 +156,8 @@ class ParetoMTL(MultiTaskOptimizer):
         """The min-norm weights of M C Mᵀ, carried back to the losses: w = Mᵀ (λ, β)."""
         assert gramian is not None
         vectors = self._current_vectors()
+        if self.index is None or self.schedule == "alternating":
+            return alternating(losses, gramian, vectors, self.index)
         phase = self.phase
         if self.memory.get("decided_in", phase) != phase:
             self.memory.pop("weights", None)  # an average over phases would mean nothing
@@ -170,7 +193,8 @@ class ParetoMTL(MultiTaskOptimizer):
         before = self._call_vectors
         if vectors is not None:
             self._call_vectors = as_reference_vectors(vectors)
-            check_index(self.index, self._call_vectors.shape[0])
+            if self.index is not None:
+                check_index(self.index, self._call_vectors.shape[0])
         try:
             yield
         finally:
@@ -190,3 +214,31 @@ class ParetoMTL(MultiTaskOptimizer):
         if inside or status == "stationary" or steps >= self.warmup_steps:
             # this step's weights are still kept after this: an age of 0 then makes the next decide
             memory.update(phase="descent", feasible=inside, age=-1)
+
+
+def alternating(
+    losses: FloatArray, gramian: FloatArray, vectors: FloatArray, index: int | None
+) -> Report:
+    """One step without memory: w = Mᵀ λ with the min-norm weights λ of M C Mᵀ.
+
+    The rows of M are the active u_j − u_k of a subproblem k that is outside its region, and unit
+    vectors, one a loss, for one that is inside.
+    """
+    tasks = vectors.shape[1]
+    subproblems = range(len(vectors)) if index is None else [index]
+    blocks, outside = [], False
+    for place, k in enumerate(subproblems):
+        away = np.delete(vectors, k, axis=0) - vectors[k]
+        active = away[away @ losses[place * tasks : (place + 1) * tasks] >= 0.0]
+        outside = outside or len(active) > 0
+        rows = active if len(active) else np.eye(tasks)
+        blocks.append(np.zeros((len(rows), losses.size)))
+        blocks[-1][:, place * tasks : (place + 1) * tasks] = rows
+    matrix = np.concatenate(blocks)
+    solution = min_norm(matrix @ gramian @ matrix.T)
+    return Report(
+        weights=torch.from_numpy(matrix.T @ solution.weights),
+        phase="feasibility" if outside else "convergence",
+        status=solution.status,
+        gap=solution.gap,
+    )

@@ -1,0 +1,106 @@
+"""Which parameters of a main network are generated, and the scale at which they start."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+__all__ = ["Start", "copy_module", "generated_names", "padding_rows", "start"]
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def copy_module(model: Module) -> Module:
+    """A deep copy without gradients; tensors that hooks have computed are copied without graph."""
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    copied = copy.deepcopy(model, memo)
+    copied.zero_grad(set_to_none=True)
+    return copied
+
+
+def generated_names(model: nn.Module, patterns: str | Sequence[str] | None) -> list[str]:
+    """The names, one a tensor, of the parameters that ``patterns`` select; None: the trained ones.
+
+    Raises:
+        TypeError, ValueError: a pattern that matches nothing, or a parameter that cannot be
+            generated; it is named.
+    """
+    aliases: dict[Tensor, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        aliases.setdefault(parameter, []).append(name)
+    if patterns is None:
+        chosen = {p for p in aliases if p.requires_grad}
+        if not chosen:
+            raise ValueError("model: has no parameter that requires a gradient")
+    else:
+        chosen = set[Tensor]()
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            found = {p for p, names in aliases.items() if any(_match(names, pattern))}
+            if not found:
+                known = ", ".join(names[0] for names in aliases.values()) or "none"
+                raise ValueError(f"parameters: {pattern!r} matches no parameter; there are {known}")
+            chosen |= found
+        if not chosen:
+            raise ValueError("parameters: expected at least one pattern")
+    for p in chosen:
+        _require_real(aliases[p][0], p)
+    return [names[0] for p, names in aliases.items() if p in chosen]
+
+
+def _match(names: list[str], pattern: str) -> list[bool]:
+    return [fnmatchcase(name, pattern) for name in names]
+
+
+def _require_real(name: str, p: Tensor) -> None:
+    if is_lazy(p):
+        raise ValueError(f"{name}: is not initialised; run the model once before it is wrapped")
+    if not p.is_floating_point() or p.layout is not torch.strided:
+        raise TypeError(f"{name}: cannot be generated: {p.dtype}, {p.layout}")
+    if p.numel() == 0:
+        raise ValueError(f"{name}: has no entries; leave it out with `parameters`")
+
+
+class Start(NamedTuple):
+    """A generated tensor is mean + gain · scale · ẑ, with ẑ of unit variance; gain is trained."""
+
+    mean: float
+    scale: float
+    gain: float
+
+
+def start(values: Tensor) -> Start:
+    """The start at which generated entries have the mean and variance of ``values``."""
+    values = values.detach().double()
+    count = values.numel()
+    mean = values.mean().item()
+    deviation = math.sqrt(values.sub(mean).square().sum().item() / max(count - 1, 1))
+    if deviation <= 1e-12 * abs(mean):
+        return Start(mean, 1.0, 0.0)
+    if abs(mean) < 3.0 * deviation / math.sqrt(count):  # what a sample of mean 0 has
+        return Start(0.0, values.square().mean().sqrt().item(), 1.0)
+    return Start(mean, deviation, 1.0)
+
+
+def padding_rows(model: nn.Module, names: Sequence[str]) -> dict[str, int]:
+    """The row of each generated embedding that is padding, which training leaves as it is."""
+    name_of = {id(model.get_parameter(name)): name for name in names}
+    return {
+        name_of[id(module.weight)]: module.padding_idx
+        for module in model.modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+        and module.padding_idx is not None
+        and id(module.weight) in name_of
+    }

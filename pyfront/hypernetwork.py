@@ -1,0 +1,295 @@
+"""One network for every trade-off: parameters of any module, generated from a preference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyfront._arguments import MatrixLike, VectorLike, choice, integer
+from pyfront.generated import copy_module, generated_names, padding_rows, start
+from pyfront.generators import generator_for
+from pyfront.preferences import as_directions
+
+__all__ = ["HyperNetwork"]
+
+
+class HyperNetwork(nn.Module):
+    r"""Generates parameters of a main network from a preference: θ_p = g(p | φ).
+
+    ``net(x, preference=p)`` is the main network with parameters for p; only φ, and what is shared,
+    is trained, with the ordinary loop. Of p only the direction counts, p / ‖p‖₂, so [0.7, 0.3] and
+    [7, 3] are one preference; zero entries, the ends of the front, are legal.
+
+    A generated tensor is μ + g s ẑ, where ẑ has unit variance for every preference, and μ and s are
+    mean and standard deviation of the tensor in the ``model`` that was given: a hypernetwork starts
+    at the scale of the module's own initialisation. Constant tensors (weights of norm layers, zero
+    biases) start at their constant for every preference, with the trained factor g = 0 where
+    others have 1.
+
+    The model is copied, without the gradients it holds. Its buffers stay its own: running
+    statistics of batch norm are updated by calls in training mode and so mix the preferences that
+    were drawn.
+    ``torch.optim.swa_utils.update_bn(loader, net.generate(p))`` computes those of one preference.
+
+    Args:
+        model: the main network, any module. Tied parameters stay tied, and one that any of its
+            names matches is generated once. A ``forward`` that replaces a generated parameter or
+            writes into it is refused when it does so, since nothing would remain of it; what it
+            writes through ``.data`` lasts for that call.
+        num_tasks: m ≥ 2, the length of a preference.
+        parameters: a shell pattern, or several, of names of parameters; ``"*"`` is any string. The
+            parameters that match and are floating-point are generated, the others are shared by all
+            preferences. None generates all that require a gradient.
+        shared: ``"trained"`` leaves shared parameters as they are in the model; ``"frozen"`` clears
+            their ``requires_grad``, for a pretrained trunk.
+        size: of the chunked hypernetwork: its parameters over the number of entries that it
+            generates; 1.0 makes it as large as what it replaces.
+        plain: a fully connected network from p to all entries in place of embeddings and chunks,
+            for small models; its size is that of its layers.
+        embedding: size of the task and chunk embeddings; chosen from ``size`` where None.
+        hidden: widths of the hypernetwork's layers; (50, 50) for ``plain``, chosen from ``size``
+            otherwise.
+
+    Raises:
+        TypeError: not a module, or a parameter that matches and has no real floating-point values.
+        ValueError: a pattern that matches no parameter, an uninitialised (lazy) parameter, or a
+            size that is too small.
+
+    Example:
+        >>> net = HyperNetwork(torch.nn.Linear(20, 10), num_tasks=2, size=2.0)
+        >>> net(torch.zeros(5, 20), preference=[0.7, 0.3]).shape
+        torch.Size([5, 10])
+        >>> model = net.generate([0.7, 0.3])  # a plain Linear
+        >>> sorted(name for name, _ in model.named_parameters())
+        ['bias', 'weight']
+
+    Source: Lin et al., Controllable Pareto Multi-Task Learning, 2020, section 5.1; the scale of the
+    start after Chang et al., Principled Weight Initialization for Hypernetworks, 2020, but taken
+    from the module's values and kept by normalised features, so that it holds for any module.
+    """
+
+    means: Tensor
+    scales: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_tasks: int,
+        *,
+        parameters: str | Sequence[str] | None = None,
+        shared: Literal["trained", "frozen"] = "trained",
+        size: float = 1.0,
+        plain: bool = False,
+        embedding: int | None = None,
+        hidden: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        choice("shared", shared, ("trained", "frozen"))
+        self.num_tasks = integer("num_tasks", num_tasks, 2)
+        self._names = generated_names(model, parameters)
+        self.model = copy_module(model)
+        places = self._places()
+        self._trainable = [p.requires_grad for p in places.values()]
+        for p in self.model.parameters() if shared == "frozen" else places.values():
+            p.requires_grad_(False)
+        self._tied = any(
+            len(list(named(remove_duplicate=False))) > len(list(named()))
+            for named in (model.named_parameters, model.named_buffers)
+        )
+        self._padding = padding_rows(self.model, self._names)
+        dtypes = [p.dtype for p in places.values()]
+        kind: dict[str, Any] = {
+            "dtype": torch.float64 if torch.float64 in dtypes else torch.float32,
+            "device": next(iter(places.values())).device,
+        }
+        means, scales, gains = zip(*map(start, places.values()), strict=True)
+        self.register_buffer("means", torch.tensor(means, **kind))
+        self.register_buffer("scales", torch.tensor(scales, **kind))
+        self.gains = nn.Parameter(torch.tensor(gains, **kind))
+        entries = sum(p.numel() for p in places.values())
+        self.generator = generator_for(
+            self.num_tasks, entries, len(places), size, plain, embedding, hidden
+        ).to(**kind)
+        self._switched = False
+        self.register_state_dict_post_hook(_drop_generated)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_keep_generated)  # type: ignore[no-untyped-call]
+
+    # ---------------------------------------------------------------------------------- the network
+
+    def forward(
+        self, *args: Any, preference: VectorLike | MatrixLike | None = None, **kwargs: Any
+    ) -> Any:
+        """The output of the main network with parameters for ``preference``.
+
+        Args:
+            *args: of the main network.
+            preference: p, [m] ≥ 0 and not all 0; or several, [K, m], whose parameters are
+                generated in one pass; None is the preference of the last :meth:`switch`.
+            **kwargs: of the main network.
+
+        Returns:
+            What the main network returns; for [K, m] a list of K of it. Each of the K networks then
+            works on its own copy of the buffers: batch statistics are kept apart, and the running
+            ones stay as they were.
+
+        Raises:
+            ValueError: a preference of another length, with entries that are negative or not
+                finite, or all zero; no preference and no switch before; a ``forward`` that changes
+                a generated parameter.
+        """
+        if preference is None:
+            if not self._switched:
+                raise ValueError("preference: give one, or call switch(preference) before")
+            return self.model(*args, **kwargs)
+        directions = as_directions(preference, self.num_tasks)
+        if directions.dim() == 1:
+            return self._call(self._networks(directions[None])[0], {}, args, kwargs)
+        buffers = dict(self.model.named_buffers())
+        return [
+            self._call(network, {name: b.clone() for name, b in buffers.items()}, args, kwargs)
+            for network in self._networks(directions)
+        ]
+
+    def parameters_at(self, preference: VectorLike) -> dict[str, Tensor]:
+        """The generated parameters for one preference by name, with a graph to φ."""
+        directions = as_directions(preference, self.num_tasks)
+        if directions.dim() != 1:
+            raise ValueError(f"preference: expected one, got {len(directions)}")
+        return self._networks(directions[None])[0]
+
+    def generate(self, preference: VectorLike) -> nn.Module:
+        """A plain copy of the main network with its parameters fixed to those for ``preference``.
+
+        It holds no hypernetwork and shares no memory with this one: it can be saved, compiled,
+        exported and trained on as the model itself. It is in the mode, training or evaluation, that
+        this network is in; parameters require a gradient where those of the model did.
+
+        Args:
+            preference: p, [m] ≥ 0 and not all 0.
+
+        Raises:
+            ValueError: as for :meth:`forward`.
+        """
+        model = copy_module(self.model)
+        with torch.no_grad():
+            values = self.parameters_at(preference)
+        found = dict(model.named_parameters())
+        for (name, value), trainable in zip(values.items(), self._trainable, strict=True):
+            found[name].data.copy_(value)
+            found[name].requires_grad_(trainable)
+        return model
+
+    @torch.no_grad()
+    def switch(self, preference: VectorLike) -> None:
+        """Writes the parameters for ``preference`` into :attr:`model`, in place.
+
+        ``net(x)`` and ``net.model(x)`` are then the main network for it, without a pass through the
+        hypernetwork, until the next switch. A later training step or ``load_state_dict`` does not
+        change them: switch again.
+
+        Args:
+            preference: p, [m] ≥ 0 and not all 0.
+
+        Raises:
+            ValueError: as for :meth:`forward`.
+        """
+        values = self.parameters_at(preference)
+        torch._foreach_copy_(list(self._places().values()), list(values.values()))
+        self._switched = True
+
+    def summary(self) -> str:
+        """A table: where each parameter of the main network comes from, and φ part by part."""
+        generated = set(self._names)
+        rows = []
+        for name, p in self.model.named_parameters():
+            kind = "shared" if p.requires_grad else "frozen"
+            rows.append((name, p, "generated" if name in generated else kind))
+        parts = [(n, p, "φ") for n, p in self.named_parameters() if not n.startswith("model.")]
+        width = max(len(name) for name, _, _ in rows + parts) + 2
+        total = {kind: 0 for kind in ("generated", "shared", "frozen", "φ")}
+        lines = []
+        for title, block in (("main network", rows), ("hypernetwork", parts)):
+            lines.append(f"{title:{width}}{'shape':>20}{'entries':>12}")
+            for name, p, kind in block:
+                total[kind] += p.numel()
+                shape = "×".join(map(str, p.shape)) or "scalar"
+                lines.append(f"{name:{width}}{shape:>20}{p.numel():12,}  {kind}")
+        ratio = total["φ"] / total["generated"]
+        lines.append(", ".join(f"{count:,} {kind}" for kind, count in total.items()))
+        return "\n".join(lines) + f"; φ / generated = {ratio:.3f}"
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
+        """The trained parameters: φ, and the shared ones of the main network."""
+        places = {id(p) for p in self._places().values()}
+        pairs = super().named_parameters(*args, **kwargs)
+        return ((name, p) for name, p in pairs if id(p) not in places)
+
+    # ------------------------------------------------------------------------------------ the parts
+
+    def _places(self) -> dict[str, nn.Parameter]:
+        """The places of the main network that generated tensors take, one name a tensor."""
+        return {name: self.model.get_parameter(name) for name in self._names}
+
+    def replaced(self) -> dict[str, nn.Parameter]:
+        """The places of the main network that generated tensors take, by every name they have."""
+        places = {id(p) for p in self._places().values()}
+        pairs = self.model.named_parameters(remove_duplicate=False)
+        return {name: p for name, p in pairs if id(p) in places}
+
+    def _networks(self, directions: Tensor) -> list[dict[str, Tensor]]:
+        """The generated parameters by name for each of K directions, in one pass."""
+        places = self._places()
+        gains = self.gains * self.scales
+        sizes = [place.numel() for place in places.values()]
+        parts = self.generator(directions.to(gains)).split(sizes, dim=1)
+        values: dict[str, Tensor] = {}
+        for (name, place), part, mean, gain in zip(
+            places.items(), parts, self.means, gains, strict=True
+        ):
+            # a tensor of its own: views of all entries would share one version counter
+            value = torch.addcmul(mean, part, gain).to(place).view(-1, *place.shape)
+            if name in self._padding:
+                row = self._padding[name]
+                value = value.select_scatter(place[row].expand(len(value), -1), 1, row)
+            values[name] = value
+        return [{name: v[k] for name, v in values.items()} for k in range(len(directions))]
+
+    def _call(
+        self,
+        network: Mapping[str, Tensor],
+        buffers: dict[str, Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        state = {**buffers, **network}
+        if torch.compiler.is_compiling():
+            return functional_call(self.model, state, args, kwargs, tie_weights=self._tied)
+        versions = [value._version for value in network.values()]
+        output = functional_call(self.model, state, args, kwargs, tie_weights=self._tied)
+        for (name, value), version in zip(network.items(), versions, strict=True):
+            if state[name] is not value or value._version != version:
+                raise ValueError(
+                    f"{name}: the model's forward changes this parameter, which is generated anew "
+                    "at every call; leave it out with `parameters`"
+                )
+        return output
+
+
+def _drop_generated(
+    net: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
+) -> None:
+    """A checkpoint holds what is trained, and buffers; generated parameters follow from it."""
+    for name in cast(HyperNetwork, net).replaced():
+        state.pop(f"{prefix}model.{name}", None)
+
+
+def _keep_generated(net: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
+    """Loading leaves the places of generated parameters as they are, and does not miss them."""
+    for name, p in cast(HyperNetwork, net).replaced().items():
+        state.setdefault(f"{prefix}model.{name}", p.detach())

@@ -1,0 +1,276 @@
+"""HyperNetwork: what it wraps, what it gives, and what it refuses."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm
+
+import pyfront
+
+
+def small(**options):
+    model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 6))
+    return pyfront.HyperNetwork(model, 2, **{"size": 2.0, **options})
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Embedding(40, 16)
+        self.decode = nn.Linear(16, 40)
+        self.decode.weight = self.encode.weight
+
+    def forward(self, x):
+        return self.decode(self.encode(x))
+
+
+MODELS = {
+    "mlp": (lambda: nn.Sequential(nn.Linear(16, 20), nn.Tanh(), nn.Linear(20, 4)), "floats"),
+    "conv": (lambda: nn.Sequential(nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 8, 3)), "floats"),
+    "batch norm": (lambda: nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16)), "floats"),
+    "lstm": (lambda: nn.LSTM(16, 8), "floats"),
+    "transformer": (lambda: nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0), "floats"),
+    "tied": (Tied, "integers"),
+    "spectral norm": (lambda: parametrizations.spectral_norm(nn.Linear(16, 16)), "floats"),
+    "spectral norm by hook": (lambda: spectral_norm(nn.Linear(16, 16)), "floats"),
+    "float64": (lambda: nn.Linear(16, 16).double(), "floats"),
+    "bfloat16": (lambda: nn.Linear(16, 16).bfloat16(), "floats"),
+}
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["chunked", "plain"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_generated_copy_is_what_the_network_computes(name, plain):
+    make, kind = MODELS[name]
+    model = make()
+    dtype = next(model.parameters()).dtype
+    x = torch.randn(6, 16, dtype=dtype) if kind == "floats" else torch.tensor([1, 5, 39])
+    first = lambda y: y[0] if isinstance(y, tuple) else y  # noqa: E731
+    net = pyfront.HyperNetwork(model, 2, plain=plain, size=4.0)
+    first(net(x, preference=[0.2, 0.8])).sum().backward()
+    reached = [p.grad is not None for p in net.parameters()]
+    assert all(reached) and reached
+    net.eval()
+    copied = net.generate([0.2, 0.8])
+    assert type(copied) is type(model) and not copied.training
+    assert torch.equal(first(copied(x)), first(net(x, preference=[0.2, 0.8])))
+    own, found = dict(model.named_parameters()), dict(copied.named_parameters())
+    assert own.keys() == found.keys()
+    for key, p in found.items():
+        assert type(p) is nn.Parameter and p.requires_grad and p.grad is None
+        assert p.dtype is own[key].dtype and p.shape == own[key].shape
+    other = first(net(x, preference=[0.8, 0.2]))
+    assert not torch.equal(other, first(copied(x)))
+
+
+def test_the_model_that_is_given_stays_as_it_is():
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    model(torch.randn(3, 8)).sum().backward()
+    before = copy.deepcopy(model)
+    net = pyfront.HyperNetwork(model, 2, plain=True, parameters="0.*", shared="frozen")
+    net(torch.randn(5, 8), preference=[1, 2])
+    net.switch([1, 0])
+    for (name, p), q in zip(model.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(p, q) and p.requires_grad and p.grad is not None, name
+    assert torch.equal(model[1].running_mean, before[1].running_mean)
+
+
+def test_what_is_trained():
+    x = torch.randn(5, 24)
+    net = small(parameters="2.*")
+    names = [name for name, _ in net.named_parameters() if name.startswith("model.")]
+    assert names == ["model.0.weight", "model.0.bias"]
+    assert sum(p.numel() for p in net.parameters()) == 600 + sum(
+        p.numel() for name, p in net.named_parameters() if not name.startswith("model.")
+    )
+    frozen = small(parameters="2.*", shared="frozen")
+    frozen(x, preference=[0.5, 0.5]).sum().backward()
+    assert frozen.model[0].weight.grad is None and frozen.gains.grad is not None
+    assert not frozen.generate([0.5, 0.5])[0].weight.requires_grad
+    assert frozen.generate([0.5, 0.5])[2].weight.requires_grad
+
+
+def test_only_the_direction_of_a_preference_counts():
+    net, x = small(), torch.randn(3, 24)
+    y = net(x, preference=[0.7, 0.3])
+    for same in ([7, 3], torch.tensor([0.7, 0.3]), torch.tensor([7, 3]), [7e200, 3e200]):
+        torch.testing.assert_close(net(x, preference=same), y, rtol=1e-4, atol=1e-5)
+    assert net(x, preference=[1, 0]).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("preference", "error", "message"),
+    [
+        ([0.2, 0.3, 0.5], ValueError, "preference: expected 2 values, one a task, got 3"),
+        ([1.1, -0.1], ValueError, r"preference\[1\] = -0.1"),
+        ([float("nan"), 1.0], ValueError, r"preference\[0\] = nan"),
+        ([0.0, 0.0], ValueError, "preference: at least one entry must be > 0"),
+        ([[1.0, 0.0], [0.5, -0.5]], ValueError, r"preference\[1\]\[1\] = -0.5"),
+        ("even", TypeError, "preference: expected real numbers"),
+        (None, ValueError, r"preference: give one, or call switch"),
+    ],
+)
+def test_preferences_that_are_none(preference, error, message):
+    net = small()
+    with pytest.raises(error, match=message):
+        net(torch.zeros(1, 24), preference=preference)
+
+
+def test_switching_in_place():
+    net, x = small(), torch.randn(3, 24)
+    memory = net.model[0].weight.data_ptr()
+    for p in ([1, 0], [0, 1]):
+        net.switch(p)
+        assert torch.equal(net(x), net(x, preference=p)) and torch.equal(net.model(x), net(x))
+    assert net.model[0].weight.data_ptr() == memory
+    with pytest.raises(ValueError, match=r"preference\[0\] = -1"):
+        net.switch([-1, 2])
+    assert torch.equal(net(x), net(x, preference=[0, 1]))
+
+
+def test_several_preferences_keep_batch_statistics_apart():
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    net = pyfront.HyperNetwork(model, 2, plain=True)
+    x = 3.0 + torch.randn(20, 8)
+    preferences = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.1, 0.9]])
+    before = {name: b.clone() for name, b in net.model.named_buffers()}
+    together = net(x, preference=preferences)
+    assert all(torch.equal(b, before[name]) for name, b in net.model.named_buffers())
+    for p, y in zip(preferences, together, strict=True):
+        torch.testing.assert_close(y, net.generate(p)(x), rtol=1e-4, atol=1e-5)
+    net(x, preference=preferences[0])
+    assert net.model[1].num_batches_tracked == 1  # one preference: the model's own buffers
+
+
+@pytest.mark.parametrize("make", [small, lambda: small(parameters="2.*"), lambda: tied()])
+def test_a_checkpoint_holds_what_is_trained(make):
+    torch.manual_seed(1)
+    net = make()
+    x = torch.tensor([3, 4]) if isinstance(net.model, Tied) else torch.randn(4, 24)
+    file = io.BytesIO()
+    torch.save(net.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    trained = {name for name, _ in net.named_parameters()}
+    assert set(state) == trained | {"means", "scales"}
+    torch.manual_seed(2)
+    other = make()
+    other.model.load_state_dict({**other.model.state_dict(), **_shared(state)})
+    assert not torch.equal(net(x, preference=[1, 3]), other(x, preference=[1, 3]))
+    assert other.load_state_dict(state).missing_keys == []
+    assert torch.equal(net(x, preference=[1, 3]), other(x, preference=[1, 3]))
+    nested = nn.ModuleDict({"inner": other})
+    nested.load_state_dict(nested.state_dict())
+    for again in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
+        assert torch.equal(net(x, preference=[1, 3]), again(x, preference=[1, 3]))
+
+
+def _shared(state):
+    return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+
+
+def tied():
+    return pyfront.HyperNetwork(Tied(), 2, size=2.0, parameters="decode.weight")
+
+
+def test_tied_parameters_stay_tied_whichever_name_matches():
+    net, x = tied(), torch.tensor([1, 2, 3])
+    assert list(net.parameters_at([1, 1])) == ["encode.weight"]
+    assert [n for n, _ in net.named_parameters() if n.startswith("model")] == ["model.decode.bias"]
+    model = net.generate([1, 1])
+    assert model.decode.weight is model.encode.weight
+    assert torch.equal(model(x), net(x, preference=[1, 1]))
+
+
+class Changing(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.linear = nn.Linear(24, 24)
+        self.how = how
+
+    def forward(self, x):
+        weight = self.linear.weight
+        if self.how == "assign":
+            self.linear.weight = nn.Parameter(weight * 0.5)
+        elif self.how == "data":
+            weight.data.clamp_(-0.01, 0.01)
+        else:
+            with torch.no_grad():
+                weight.clamp_(-0.01, 0.01)
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("preference", [[1, 1], [[1, 1], [1, 0]]], ids=["one", "several"])
+@pytest.mark.parametrize("how", ["assign", "write"])
+def test_a_forward_that_changes_a_generated_parameter_is_refused(how, preference):
+    net, x = pyfront.HyperNetwork(Changing(how), 2, size=2.0), torch.randn(2, 24)
+    place = net.model.linear.weight
+    with pytest.raises(ValueError, match="linear.weight: the model's forward changes"):
+        net(x, preference=preference)
+    assert net.model.linear.weight is place
+    left_out = pyfront.HyperNetwork(Changing(how), 2, size=9.0, parameters="*.bias", plain=True)
+    assert left_out(x, preference=[1, 1]).shape == (2, 24)
+
+
+def test_what_a_forward_writes_through_data_lasts_for_the_call():
+    net, x = pyfront.HyperNetwork(Changing("data"), 2, size=2.0), torch.randn(2, 24)
+    bias = net.parameters_at([1, 1])["linear.bias"]
+    assert (net(x, preference=[1, 1]) - bias).abs().max() <= 0.01 * x.abs().sum(dim=1).max()
+    assert net.parameters_at([1, 1])["linear.weight"].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0, 3.0])
+def test_the_size_is_met_and_the_summary_says_so(size):
+    net = pyfront.HyperNetwork(nn.Sequential(nn.Linear(200, 100), nn.Linear(100, 10)), 3, size=size)
+    entries = 200 * 100 + 100 + 100 * 10 + 10
+    count = sum(p.numel() for p in net.parameters())
+    assert 0.97 * size < count / entries <= size
+    text = net.summary()
+    assert f"{entries:,} generated, 0 shared, 0 frozen, {count:,} φ" in text
+    parts = ("task_embeddings", "chunk_embeddings", "projection", "features.0.weight")
+    for name in ("0.weight", "1.bias", *(f"generator.{part}" for part in parts)):
+        assert sum(line.startswith(name) for line in text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"size": 0.01}, ValueError, "size: .* too few for a chunked hypernetwork"),
+        ({"size": float("nan")}, ValueError, "size = nan"),
+        ({"size": "big"}, TypeError, "size: expected a number"),
+        ({"hidden": []}, ValueError, "hidden: expected at least one width"),
+        ({"hidden": [8, 0]}, ValueError, r"hidden\[1\] = 0"),
+        ({"embedding": 0}, ValueError, "embedding = 0"),
+        ({"embedding": 8, "plain": True}, ValueError, "embedding: a plain"),
+        ({"shared": "lost"}, ValueError, "shared = 'lost'"),
+    ],
+)
+def test_options_out_of_range(options, error, message):
+    with pytest.raises(error, match=message):
+        small(**options)
+    with pytest.raises(ValueError, match="num_tasks = 1"):
+        pyfront.HyperNetwork(nn.Linear(3, 3), 1)
+
+
+def test_layers_of_a_chosen_size():
+    net = small(embedding=5, hidden=(7, 6, 9), size=3.0)
+    assert net.generator.task_embeddings.shape == (2, 5)
+    assert net.generator.projection.shape[1] == 9
+    assert small(plain=True, hidden=(11,)).generator.projection.weight.shape[1] == 11
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_generated_model_compiles_and_exports():
+    net, x = small(), torch.randn(3, 24)
+    model = net.generate([0.4, 0.6]).eval()
+    expected = model(x)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), expected)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), expected)
+    both = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(both(x, preference=torch.tensor([0.4, 0.6])), expected)
