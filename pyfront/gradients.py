@@ -26,8 +26,10 @@ __all__ = [
     "as_losses",
     "assign",
     "check_reach",
+    "check_reached",
     "choose_engine",
     "direction_buffers",
+    "explained",
     "loss_values",
     "task_rows",
     "weighted_gradient",
@@ -130,12 +132,12 @@ def task_rows(
     for task, loss in enumerate(losses):
         keep = retain_graph or task + 1 < len(losses)
         name = f"losses[{task}]" if names is None else names[task]
-        with _explained(name):
+        with explained(name):
             if engine == "steal":
                 row = _steal([loss], None, params, keep, engine)
             else:
                 row = torch.autograd.grad(loss, params, retain_graph=keep, allow_unused=True)
-        _check_reached(name, row)
+        check_reached(name, row)
         rows.append(row)
     return rows
 
@@ -151,9 +153,9 @@ def weighted_gradient(
     # a weight in the loss's own bfloat16 or float16 would be another weight
     wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
     roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
-    with _explained("losses"):
+    with explained("losses"):
         row = _steal(wide, roots, params, retain_graph, engine)
-    _check_reached("losses", row)
+    check_reached("losses", row)
     return row
 
 
@@ -163,10 +165,11 @@ def check_reach(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
     for task, loss in enumerate(losses):
         leaves = (getattr(node, "variable", None) for node in _graph_nodes([loss]))
         if id(loss) not in wanted and not any(id(leaf) in wanted for leaf in leaves):
-            _check_reached(f"losses[{task}]", ())
+            check_reached(f"losses[{task}]", ())
 
 
-def _check_reached(name: str, row: Row) -> None:
+def check_reached(name: str, row: Row) -> None:
+    """Raises a ``ValueError`` where a row has no gradient at all."""
     if all(gradient is None for gradient in row):
         raise ValueError(f"{name}: the graph reaches no parameter of this optimizer")
 
@@ -192,7 +195,7 @@ def _steal(
             p.grad = gradient
 
 
-class _explained:
+class explained:
     """Turns autograd's errors about the user's graph into errors that name the loss."""
 
     def __init__(self, name: str) -> None:

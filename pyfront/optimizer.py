@@ -55,7 +55,7 @@ class MultiTaskOptimizer(DelegatingOptimizer):
     group has a role, else by the losses of the first step, until :meth:`detect_roles`.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "gramian"
+    needs: ClassVar[Literal["losses", "gramian", "products"]] = "gramian"
     preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "none"
 
     def __init__(
