@@ -7,7 +7,7 @@ opt.step(losses)
 from pyfront import functional, preferences, problems
 from pyfront.devices import cuda_available
 from pyfront.front import Front, Solution
-from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL
+from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL, PreferenceFeedback
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 
@@ -20,6 +20,7 @@ __all__ = [
     "LinearScalarization",
     "MultiTaskOptimizer",
     "ParetoMTL",
+    "PreferenceFeedback",
     "Report",
     "Solution",
     "cuda_available",

@@ -232,8 +232,8 @@ def _difference(
         finally:
             for (p, _), old in zip(moved, kept, strict=True):
                 p.copy_(old)
-    change: FloatArray = sides[0] - sides[1]
-    return change / (2.0 * h)
+    slope: FloatArray = (sides[0] - sides[1]) / (2.0 * h)
+    return slope
 
 
 # -------------------------------------------------------------------------------------- their rules
