@@ -7,7 +7,17 @@ opt.step(losses)
 from pyfront import functional, preferences, problems
 from pyfront.devices import cuda_available
 from pyfront.front import Front, Solution
-from pyfront.methods import EPO, MGDA, LinearScalarization, ParetoMTL, PreferenceFeedback
+from pyfront.methods import (
+    EPO,
+    FERERO,
+    MGDA,
+    LinearScalarization,
+    MirrorTchebycheff,
+    ParetoMTL,
+    PreferenceFeedback,
+    SingleLoopMGDA,
+    SmoothTchebycheff,
+)
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 
@@ -15,13 +25,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EPO",
+    "FERERO",
     "MGDA",
     "Front",
     "LinearScalarization",
+    "MirrorTchebycheff",
     "MultiTaskOptimizer",
     "ParetoMTL",
     "PreferenceFeedback",
     "Report",
+    "SingleLoopMGDA",
+    "SmoothTchebycheff",
     "Solution",
     "cuda_available",
     "functional",

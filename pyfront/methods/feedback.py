@@ -221,5 +221,6 @@ def log_errors(losses: FloatArray, r: FloatArray) -> FloatArray:
 
 def _tilted(q: FloatArray, exponent: FloatArray) -> FloatArray:
     """q exp(exponent) / Σ."""
-    tilted = q * np.exp(exponent - exponent.max())
-    return tilted / tilted.sum()
+    tilted: FloatArray = q * np.exp(exponent - exponent.max())
+    tilted /= tilted.sum()
+    return tilted
