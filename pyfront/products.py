@@ -38,7 +38,7 @@ from pyfront.gradients import (
     weighted_gradient,
 )
 
-__all__ = ["Product", "Products", "Replay", "gramian_product", "release_graph"]
+__all__ = ["Product", "Products", "Replay", "gramian_product"]
 
 Products: TypeAlias = Literal["double_backward", "forward", "difference"]
 
@@ -128,11 +128,9 @@ def gramian_product(
     weights = vector("v", v, len(roots))
     require("v", weights)
     if products == "double_backward":
-        product = _double_backward(roots, params, weights, along, engine)
+        product = _double_backward(roots, params, weights, along, engine, retain_graph)
         if check and along is None:
             _check_norm(product, weights)
-        if not retain_graph:
-            release_graph(roots, params)
         return product
     if replay is None:
         raise ValueError(
@@ -154,6 +152,7 @@ def _double_backward(
     weights: FloatArray,
     along: Row | None,
     engine: Engine,
+    retain_graph: bool,
 ) -> Product:
     if engine == "steal":
         raise ValueError(
@@ -165,8 +164,12 @@ def _double_backward(
     # a weight in the loss's own bfloat16 or float16 would be another weight
     wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
     roots = [w.to(loss.dtype).reshape(loss.shape) for w, loss in zip(u.unbind(), wide, strict=True)]
+    # the record keeps what it needs itself: the losses' own graph can go at once, or the caller who
+    # holds them would keep a step's activations during the next
     with explained("losses"), _supported("double_backward"):
-        row = torch.autograd.grad(wide, params, roots, create_graph=True, allow_unused=True)
+        row = torch.autograd.grad(
+            wide, params, roots, create_graph=True, retain_graph=retain_graph, allow_unused=True
+        )
     check_reached("losses", row)
     direction = [None if g is None else g.detach() for g in row]
     targets = direction if along is None else along
@@ -237,29 +240,6 @@ def _difference(
 
 
 # -------------------------------------------------------------------------------------- their rules
-
-
-class _Nothing(torch.autograd.Function):
-    """A scalar of the losses whose gradient is undefined."""
-
-    @staticmethod
-    def forward(ctx: Any, *losses: Tensor) -> Tensor:
-        ctx.count = len(losses)
-        return losses[0].new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
-        return (None,) * ctx.count
-
-
-def release_graph(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
-    """Frees what the graph of the losses has saved, as a backward pass does.
-
-    A recorded backward pass leaves it alive for as long as the caller holds the losses, which in a
-    loop is until the next ones have been computed. The undefined gradient that is sent through
-    makes every node let go of its tensors, and none of them compute.
-    """
-    torch.autograd.grad(_Nothing.apply(*losses), list(params), allow_unused=True)  # type: ignore[no-untyped-call]
 
 
 def _unshared(direction: Row) -> Row:

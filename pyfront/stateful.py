@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyfront._arguments import FloatArray, VectorLike, choice
 from pyfront.batch import Batch, Losses
-from pyfront.gradients import Row, add_rows, weighted_gradient
+from pyfront.gradients import Row, add_rows, check_reach, weighted_gradient
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.products import Products, Replay, gramian_product
 from pyfront.report import Report
@@ -166,6 +166,8 @@ class ProductMethod(StatefulMethod):
         if not batch.due:
             return super()._weighted_gradient(batch, report, params, retain_graph)
         m = batch.values.size
+        if self.engine == "auto":
+            check_reach(batch.losses, params)
         engine = self._engine_for(batch.losses)
         fixed: Row | None = None
         if extra := batch.losses[m:]:  # first: the other passes may free the graph
