@@ -183,6 +183,12 @@ def tuned_rate(model_class, parts, make, preferences, rates, steps, score):
     return min(rates, key=mean_score)
 
 
+def preferences(m, count, seed):
+    """Uniform in [0.1, 1]^m, scaled to sum 1: no task matters more than ten times another."""
+    r = np.random.default_rng(seed).uniform(0.1, 1.0, (count, m))
+    return r / r.sum(axis=1, keepdims=True)
+
+
 def worst(losses, r):
     return (torch.as_tensor(r) * losses).max().item()
 
@@ -201,10 +207,7 @@ def hypervolume(points, reference):
 def compare(model_class, data, names, rates, steps, count, tuning, timed):
     parts, reference = data
     m = len(reference)
-    sampled = [
-        pyfront.preferences.sample(m, k, torch.Generator().manual_seed(seed)).numpy()
-        for k, seed in ((tuning, TUNING), (count, EVALUATION))
-    ]
+    sampled = [preferences(m, k, seed) for k, seed in ((tuning, TUNING), (count, EVALUATION))]
     linear, limit = None, None
     for name in names:
         make = METHODS[name]
@@ -233,7 +236,7 @@ def show(name, lr, losses, preferences, reference, took, steps, linear):
     wins = "" if linear is None else f"  below linear's on {sum(np.less(highest, linear))}"
     mean = np.mean([row.mean().item() for row in losses])
     print(
-        f"{name:24} lr {lr:<6g} {steps:5} steps {took:6.1f} s  non-uniformity {uneven:.4f}"
+        f"{name:25} lr {lr:<6g} {steps:5} steps {took:6.1f} s  non-uniformity {uneven:.4f}"
         f"  worst r·l {np.mean(highest):.5f}{wins}  mean loss {mean:.4f}"
         f"  hypervolume {hypervolume([row.tolist() for row in losses], reference):.4f}",
         flush=True,
@@ -244,7 +247,7 @@ def riverflow(args):
     data = river_flow(args.data, args.broken)
     names = ("linear", "feedback", "feedback-k1", "epo", "epo-smoothed", "ferero")
     compare(
-        Rivers, data, args.methods or names, (0.003, 0.01), args.steps or 600, 12, 2,
+        Rivers, data, args.methods or names, (0.003, 0.01), args.steps or 1000, 12, 2,
         ("epo-smoothed",),
     )  # fmt: skip
 

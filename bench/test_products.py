@@ -134,22 +134,32 @@ def torchjd(model, tasks):
     return step
 
 
+def freeing(opt, step):
+    """The step, and then no ``.grad``, as in the plain step."""
+
+    def stepped():
+        step()
+        opt.zero_grad()
+
+    return stepped
+
+
 def ours(products):
     def make(model, tasks):
         opt = pyfront.SingleLoopMGDA(adam(model), products=products)
-        return lambda: opt.step(model.losses)
+        return freeing(opt, lambda: opt.step(model.losses))
 
     return make
 
 
 def feedback(model, tasks):
     opt = pyfront.PreferenceFeedback(adam(model), [1.0] * tasks)
-    return lambda: opt.step(model.losses())
+    return freeing(opt, lambda: opt.step(model.losses()))
 
 
 def exact(model, tasks):
     opt = pyfront.MGDA(adam(model))
-    return lambda: opt.step(model.losses())
+    return freeing(opt, lambda: opt.step(model.losses()))
 
 
 CONTENDERS = {

@@ -107,7 +107,8 @@ def gramian_product(
         engine: ``"grad"`` or ``"steal"``, as for :func:`pyfront.gradients.task_rows`.
         retain_graph: keep the graph of the losses.
         check: make sure that vᵀ C v = ‖d‖², which fails where an operator hides a part of its
-            backward from autograd (a custom function that is differentiable once). Reads d once.
+            derivative from autograd (a custom function that is differentiable once). Reads d
+            once; not for ``"difference"``.
 
     Returns:
         :class:`Product`: the m products in float64, and d as T dense tensors or None.
@@ -130,7 +131,7 @@ def gramian_product(
     if products == "double_backward":
         product = _double_backward(roots, params, weights, along, engine, retain_graph)
         if check and along is None:
-            _check_norm(product, weights)
+            _check_norm(products, product, weights)
         return product
     if replay is None:
         raise ValueError(
@@ -140,7 +141,10 @@ def gramian_product(
     direction = [d if d is None or d.layout is torch.strided else d.to_dense() for d in direction]
     way = _forward if products == "forward" else _difference
     values = way(replay, params, direction if along is None else along, loss_values(roots))
-    return Product(values, direction)
+    product = Product(values, direction)
+    if check and along is None and products == "forward":
+        _check_norm(products, product, weights)
+    return product
 
 
 # ----------------------------------------------------------------------------------- the three ways
@@ -257,7 +261,7 @@ def _unshared(direction: Row) -> Row:
     return out
 
 
-def _check_norm(product: Product, weights: FloatArray) -> None:
+def _check_norm(products: Products, product: Product, weights: FloatArray) -> None:
     blocks = [
         d.coalesce().values() if d.is_sparse else d for d in product.direction if d is not None
     ]
@@ -265,7 +269,7 @@ def _check_norm(product: Product, weights: FloatArray) -> None:
     steepest = float(np.abs(product.values).max())  # ≤ ‖g_j‖ ‖d‖ for some task
     cancelled = squared < 1e-4 * steepest  # rounding of d alone could fail the test
     if not cancelled and abs(weights @ product.values - squared) > 0.05 * squared:
-        raise RuntimeError(_advice("double_backward", "a part of its backward has no graph"))
+        raise RuntimeError(_advice(products, "a part of its derivative is hidden from autograd"))
 
 
 def _check_same(losses: Sequence[Tensor], expected: FloatArray, *, values: bool = True) -> None:
