@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import pyfront
+from pyfront.datasets import multi_digits
 from pyfront.functional import non_uniformity
 from pyfront.problems import ConcaveProblem, QuadraticProblem
 
@@ -127,7 +128,7 @@ class Rivers(nn.Module):
 
 def digit_presence():
     """Which of 10 digits is top-left, which bottom-right: 20 yes-or-no tasks."""
-    digits = pyfront.datasets.multi_digits(train=6000, test=2000)
+    digits = multi_digits(train=6000, test=2000)
     parts = [
         (images, torch.cat([nn.functional.one_hot(y, 10) for y in labels.T], dim=1).float())
         for images, labels in (

@@ -45,7 +45,7 @@ class FERERO(ProductMethod):
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
         >>> opt = FERERO(torch.optim.SGD([x], lr=0.1), preference=[0.5, 0.5])
-        >>> [opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights[1].item() > w for w in (0.4, 0.5)]
+        >>> [opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights[0].item() > w for w in (0.4, 0.6)]
         [True, True]
 
     Source: Chen et al., FERERO, 2024, the single-loop algorithm; the step length of λ (AdaGrad's)
