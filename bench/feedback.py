@@ -239,7 +239,7 @@ def show(name, lr, losses, preferences, reference, took, steps, linear):
     print(
         f"{name:25} lr {lr:<6g} {steps:5} steps {took:6.1f} s  non-uniformity {uneven:.4f}"
         f"  worst r·l {np.mean(highest):.5f}{wins}  mean loss {mean:.4f}"
-        f"  hypervolume {hypervolume([row.tolist() for row in losses], reference):.4f}",
+        f"  hypervolume {hypervolume([row.tolist() for row in losses], reference):.4g}",
         flush=True,
     )
 
