@@ -10,11 +10,16 @@ from pyfront.front import Front, Solution
 from pyfront.hypernetwork import HyperNetwork
 from pyfront.methods import (
     EPO,
+    FERERO,
     MGDA,
     DynamicWeightAverage,
     GradNorm,
     LinearScalarization,
+    MirrorTchebycheff,
     ParetoMTL,
+    PreferenceFeedback,
+    SingleLoopMGDA,
+    SmoothTchebycheff,
     UncertaintyWeighting,
 )
 from pyfront.optimizer import MultiTaskOptimizer
@@ -25,15 +30,20 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EPO",
+    "FERERO",
     "MGDA",
     "DynamicWeightAverage",
     "Front",
     "GradNorm",
     "HyperNetwork",
     "LinearScalarization",
+    "MirrorTchebycheff",
     "MultiTaskOptimizer",
     "ParetoMTL",
+    "PreferenceFeedback",
     "Report",
+    "SingleLoopMGDA",
+    "SmoothTchebycheff",
     "Solution",
     "SweepError",
     "UncertaintyWeighting",

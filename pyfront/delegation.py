@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+
+from pyfront._arguments import FloatArray
 
 __all__ = ["DelegatingOptimizer", "Memory"]
 
@@ -48,6 +51,11 @@ class DelegatingOptimizer(torch.optim.Optimizer):
     @memory.setter
     def memory(self, value: Memory) -> None:
         self.base.param_groups[0][MEMORY] = value
+
+    def recalled(self, name: str, default: FloatArray) -> FloatArray:
+        """What our memory holds under ``name`` if it is as long as ``default``, else that."""
+        kept = self.memory.get(name)
+        return default if kept is None or len(kept) != default.size else np.array(kept)
 
     def learn(self, **entries: Any) -> None:
         """Entries of our memory that a method wants set when the step is taken, and not before."""

@@ -70,7 +70,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
     group has a role, else by the losses of the first step, until :meth:`detect_roles`.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "gramian"
+    needs: ClassVar[Literal["losses", "gramian", "products"]] = "gramian"
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class Report:
         status: ``"ok"``, or what to look at: ``"stationary"`` (all gradients or losses are
             zero, or constraints cancel), ``"feasible"``, ``"iteration_limit"``,
             ``"fallback_relaxed"``, ``"fallback_min_norm"``,
+            ``"unreachable"`` (feedback: the front does not seem to meet the ray),
             ``"nonfinite"`` (nothing was solved; the weights are NaN).
         gap: certificate of the min-norm solver, ≥ 0 and zero at the optimum.
         non_uniformity: μ of EPO, ≥ 0, zero exactly on the preference ray.

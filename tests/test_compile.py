@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from pyfront import EPO, MGDA, LinearScalarization
+from pyfront import EPO, MGDA, LinearScalarization, SingleLoopMGDA
 
 X = torch.linspace(-1, 1, 30).reshape(6, 5)
 METHODS = {
@@ -40,3 +40,14 @@ def test_donated_buffers_are_explained(two_heads):
     sum(fast(X)).backward()  # compiled for one backward pass
     with pytest.raises(RuntimeError, match=r"losses\[0\].*donated_buffer = False"):
         MGDA(sgd(two_heads)).backward(fast(X))
+
+
+def test_products_of_a_compiled_model_are_those_of_the_model_or_an_error(two_heads):
+    fast = torch.compile(two_heads, backend="aot_eager")
+    products = {}
+    for name, model in (("eager", two_heads), ("compiled", fast)):
+        opt = SingleLoopMGDA(torch.optim.SGD(two_heads.parameters(), lr=0.0), products="forward")
+        products[name] = opt.step(lambda model=model: [(y**2).mean() for y in model(X)]).gap
+    assert products["compiled"] == pytest.approx(products["eager"], rel=1e-5)
+    with pytest.raises(RuntimeError, match="products='double_backward'.*set products='forward'"):
+        SingleLoopMGDA(sgd(two_heads)).step([(y**2).mean() for y in fast(X)])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike, choice, require, vector
+from pyfront._arguments import FloatArray, VectorLike, choice
 from pyfront.functional import Descent, epo_weights
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
+from pyfront.units import Units
 
 __all__ = ["EPO"]
 
@@ -76,46 +76,31 @@ class EPO(MultiTaskOptimizer):
             raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0 or 'adaptive'")
         self.epsilon = epsilon
         self.descent: Descent = descent
-        self.offset = None if offset is None else vector("offset", offset).copy()
-        self.unit = None if unit is None else vector("unit", unit).copy()
-        if self.offset is not None:
-            require("offset", self.offset)
-        if self.unit is not None:
-            require("unit", self.unit, above=0.0)
+        self.units = Units(offset, unit)
         super().__init__(base, preference, weight_smoothing=weight_smoothing, **common)
 
     def check_losses(self, losses: FloatArray) -> None:
         """EPO is defined for l ≥ 0."""
-        hint = "; EPO compares ratios of losses: give offset= for losses that can be negative"
-        require("losses", losses)
-        require("losses", self._compared(losses), lowest=0.0, hint=hint)
+        self.units.check(losses, "EPO")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """The linear program at ((l − o) / u, C_ij / (u_i u_j), r); its weights divided by u."""
         assert gramian is not None and preference is not None
-        unit = np.ones_like(losses) if self.unit is None else self.unit
         report = epo_weights(
-            self._compared(losses),
-            gramian / np.outer(unit, unit),
+            self.units.compared(losses),
+            self.units.gramian(gramian),
             preference,
             epsilon=self._epsilon(),
             descent=self.descent,
         )
-        if self.unit is not None:
-            report.weights.div_(torch.from_numpy(self.unit))
+        if self.units.unit is not None:
+            report.weights.div_(torch.from_numpy(self.units.unit))
         if self.epsilon == "adaptive":
             factor = 0.8 if report.phase == "descent" else 1.25
             self.memory["epsilon"] = min(LARGEST_EPSILON, factor * self._epsilon())
         return report
-
-    def _compared(self, losses: FloatArray) -> FloatArray:
-        for name, values in (("offset", self.offset), ("unit", self.unit)):
-            if values is not None and values.size != losses.size:
-                raise ValueError(f"{name}: expected {losses.size} values, got {values.size}")
-        shifted = losses if self.offset is None else losses - self.offset
-        return shifted if self.unit is None else shifted / self.unit
 
     def _epsilon(self) -> float:
         if isinstance(self.epsilon, str):

@@ -34,7 +34,7 @@ class LinearScalarization(MultiTaskOptimizer):
         [2.0, 1.0]
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
+    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
     preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "nonnegative"
 
     def __init__(self, base: torch.optim.Optimizer, preference: VectorLike, **common: Any) -> None:

@@ -1,0 +1,275 @@
+"""Preference by feedback, FERERO's single loop, Tchebycheff and linear weights against EPO.
+
+    python bench/feedback.py synthetic              distance to the exact point
+    python bench/feedback.py riverflow --data DIR   8 tasks, 12 preferences used for no choice
+    python bench/feedback.py images                 20 tasks on pairs of digits
+
+Everything is seeded. Learning rates are chosen on preferences of seed 1, the results are on
+preferences of seed 2. "Equal time": EPO gets the steps that fit into the processor time of linear
+weights.
+"""
+
+import argparse
+import gzip
+import itertools
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import pyfront
+from pyfront.datasets import multi_digits
+from pyfront.functional import non_uniformity
+from pyfront.problems import ConcaveProblem, QuadraticProblem
+
+TUNING, EVALUATION = 1, 2  # seeds of the preferences
+
+METHODS = {
+    "linear": lambda base, r: pyfront.LinearScalarization(base, r),
+    "smooth-tchebycheff": lambda base, r: pyfront.SmoothTchebycheff(base, r, smoothing=0.1),
+    "epo": lambda base, r: pyfront.EPO(base, r),
+    "epo-smoothed": lambda base, r: pyfront.EPO(base, r, weight_smoothing=0.9),
+    "ferero": lambda base, r: pyfront.FERERO(base, r),
+    "feedback": lambda base, r: pyfront.PreferenceFeedback(base, r),
+    "feedback-k1": lambda base, r: pyfront.PreferenceFeedback(base, r, proportional=1.0),
+}
+
+
+# ---------------------------------------------------------------------------- synthetic problems
+
+
+def synthetic_methods():
+    return {
+        "epo": lambda base, r: pyfront.EPO(base, r),
+        "epo-adaptive": lambda base, r: pyfront.EPO(base, r, epsilon="adaptive"),
+        "ferero": lambda base, r: pyfront.FERERO(base, r, gain=2.0),
+        "smooth-tchebycheff": lambda base, r: pyfront.SmoothTchebycheff(base, r, smoothing=0.01),
+        "feedback": lambda base, r: pyfront.PreferenceFeedback(
+            base, r, averaging=0.0, integral=0.3
+        ),
+    }
+
+
+def descend(problem, make, r, start, lr, steps=None, seconds=None):
+    theta = nn.Parameter(start.clone())
+    opt = make(torch.optim.SGD([theta], lr=lr), r)
+    began, done = time.process_time(), 0
+    while done < steps if seconds is None else time.process_time() - began < seconds:
+        opt.step(problem.losses(theta))
+        done += 1
+    losses = problem.losses(theta.detach())
+    target = problem.point(r)
+    return ((losses - target).abs() / target).max().item(), time.process_time() - began, done
+
+
+def synthetic(_):
+    """Full gradients and SGD: largest relative error of a loss, median over 3 preferences."""
+    for m, n in ((2, 20), (8, 8), (8, 10_000), (20, 20), (20, 10_000)):
+        problem = ConcaveProblem(n=n) if m == 2 else QuadraticProblem(m, n=n)
+        rng = np.random.default_rng(EVALUATION)
+        spread = 0.5 if m == 2 else 0.3 / m  # the front of many tasks meets few rays
+        preferences = [(1 + spread * rng.uniform(-1, 1, m)).tolist() for _ in range(3)]
+        start = problem.start(seed=3) if m == 2 else torch.zeros(n).double()
+        if m > 2:
+            start[:m] = torch.linspace(0.8, 0.1, m)
+        makers = synthetic_methods()
+        allowed = None
+        for name in ("feedback", *(key for key in makers if key != "feedback")):
+            equal = [descend(problem, makers[name], r, start, 0.1, steps=300) for r in preferences]
+            error, took, _ = np.median(np.array(equal), axis=0)
+            allowed = allowed or took
+            timed = [
+                descend(problem, makers[name], r, start, 0.1, seconds=allowed) for r in preferences
+            ]
+            late, _, steps = np.median(np.array(timed), axis=0)
+            print(
+                f"m={m:2} n={n:6} {name:19} 300 steps: error {error:.1e} in {took:5.2f} s"
+                f"   in {allowed:4.2f} s: error {late:.1e} after {steps:.0f} steps",
+                flush=True,
+            )
+
+
+# ------------------------------------------------------------------------------ two sets of data
+
+
+def river_flow(directory, broken):
+    """Standardised features and targets; rows with a value 12 deviations out are left out."""
+    path = Path(directory) / "riverflow" / "rf1.arff.gz"
+    with gzip.open(path, "rt") as file:
+        lines = [line.strip() for line in file]
+    first = next(i for i, line in enumerate(lines) if line.lower().startswith("@data")) + 1
+    rows = [line.split(",") for line in lines[first:] if line and "?" not in line]
+    values = np.array(rows, dtype=np.float64)
+    if not broken:
+        deviations = np.abs((values - values.mean(axis=0)) / values.std(axis=0))
+        values = values[(deviations < 12).all(axis=1)]
+    order = np.random.default_rng(42).permutation(len(values))
+    cut = round(0.7 * len(values))
+    train = values[order[:cut]]
+    values = torch.from_numpy((values - train.mean(axis=0)) / train.std(axis=0)).float()
+    x, y = values[:, :64], values[:, 64:]
+    parts = [(x[order[:cut]], y[order[:cut]]), (x[order[cut:]], y[order[cut:]])]
+    return parts, 0.5 * torch.ones(8).double()  # the loss of the mean as prediction
+
+
+class Rivers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 8)
+        )
+
+    def forward(self, batch):
+        x, y = batch
+        return 0.5 * (self.net(x) - y).square().mean(dim=0)
+
+
+def digit_presence():
+    """Which of 10 digits is top-left, which bottom-right: 20 yes-or-no tasks."""
+    digits = multi_digits(train=6000, test=2000)
+    parts = [
+        (images, torch.cat([nn.functional.one_hot(y, 10) for y in labels.T], dim=1).float())
+        for images, labels in (
+            (digits.train_images, digits.train_labels),
+            (digits.test_images, digits.test_labels),
+        )
+    ]
+    rate = parts[0][1].mean(dim=0).double()
+    return parts, -(rate * rate.log() + (1 - rate) * (1 - rate).log())
+
+
+class Presence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(),
+            nn.Flatten(), nn.Linear(144, 64), nn.ReLU(), nn.Linear(64, 20),
+        )  # fmt: skip
+
+    def forward(self, batch):
+        x, y = batch
+        losses = nn.functional.binary_cross_entropy_with_logits(self.net(x), y, reduction="none")
+        return losses.mean(dim=0)
+
+
+def train(model_class, parts, make, r, lr, steps, seed=0, seconds=None):
+    """Test losses, and the seconds and steps that training took."""
+    torch.manual_seed(seed)
+    model = model_class()
+    opt = make(torch.optim.Adam(model.parameters(), lr=lr), r)
+    (x, y), test = parts
+    generator = torch.Generator().manual_seed(seed)
+    began, done = time.process_time(), 0
+    while done < steps and (seconds is None or time.process_time() - began < seconds):
+        chosen = torch.randint(len(x), (128,), generator=generator)
+        progress = done / steps if seconds is None else (time.process_time() - began) / seconds
+        for group in opt.param_groups:
+            group["lr"] = lr * max(1.0 - progress, 0.0)
+        opt.step(model((x[chosen], y[chosen])))
+        done += 1
+    took = time.process_time() - began
+    with torch.no_grad():
+        return model(test).double(), took, done
+
+
+def tuned_rate(model_class, parts, make, preferences, rates, steps, score):
+    """The rate of least mean score over the tuning preferences."""
+
+    def mean_score(lr):
+        found = [train(model_class, parts, make, r, lr, steps)[0] for r in preferences]
+        return np.mean([score(losses, r) for losses, r in zip(found, preferences, strict=True)])
+
+    return min(rates, key=mean_score)
+
+
+def preferences(m, count, seed):
+    """Uniform in [0.1, 1]^m, scaled to sum 1: no task matters more than ten times another."""
+    r = np.random.default_rng(seed).uniform(0.1, 1.0, (count, m))
+    return r / r.sum(axis=1, keepdims=True)
+
+
+def worst(losses, r):
+    return (torch.as_tensor(r) * losses).max().item()
+
+
+def hypervolume(points, reference):
+    """Exact, by inclusion and exclusion over the points; fraction of the box [0, reference]."""
+    points = np.array(points) / reference.numpy()
+    total = 0.0
+    for size in range(1, len(points) + 1):
+        for chosen in itertools.combinations(points, size):
+            volume = np.clip(1.0 - np.max(chosen, axis=0), 0.0, None).prod()
+            total += volume if size % 2 else -volume
+    return total
+
+
+def compare(model_class, data, names, rates, steps, count, tuning, timed):
+    parts, reference = data
+    m = len(reference)
+    sampled = [preferences(m, k, seed) for k, seed in ((tuning, TUNING), (count, EVALUATION))]
+    linear, limit = None, None
+    for name in names:
+        make = METHODS[name]
+        lr = tuned_rate(model_class, parts, make, sampled[0], rates, steps, worst)
+        runs = [train(model_class, parts, make, r, lr, steps, seed=10 + i)
+                for i, r in enumerate(sampled[1])]  # fmt: skip
+        took = np.median([seconds for _, seconds, _ in runs])
+        show(
+            name, lr, [losses for losses, _, _ in runs], sampled[1], reference, took, steps, linear
+        )
+        if linear is None:
+            linear = [worst(row[0], r) for row, r in zip(runs, sampled[1], strict=True)]
+            limit = took
+        if name in timed:
+            runs = [train(model_class, parts, make, r, lr, 10**9, seed=10 + i, seconds=limit)
+                    for i, r in enumerate(sampled[1])]  # fmt: skip
+            done = int(np.median([row[2] for row in runs]))
+            losses = [row[0] for row in runs]
+            show(name + ", equal time", lr, losses, sampled[1], reference, limit, done, linear)
+
+
+def show(name, lr, losses, preferences, reference, took, steps, linear):
+    pairs = list(zip(losses, preferences, strict=True))
+    uneven = np.mean([non_uniformity(row, r) for row, r in pairs])
+    highest = [worst(row, r) for row, r in pairs]
+    wins = "" if linear is None else f"  below linear's on {sum(np.less(highest, linear))}"
+    mean = np.mean([row.mean().item() for row in losses])
+    print(
+        f"{name:25} lr {lr:<6g} {steps:5} steps {took:6.1f} s  non-uniformity {uneven:.4f}"
+        f"  worst r·l {np.mean(highest):.5f}{wins}  mean loss {mean:.4f}"
+        f"  hypervolume {hypervolume([row.tolist() for row in losses], reference):.4g}",
+        flush=True,
+    )
+
+
+def riverflow(args):
+    data = river_flow(args.data, args.broken)
+    names = ("linear", "feedback", "feedback-k1", "epo", "epo-smoothed", "ferero")
+    compare(
+        Rivers, data, args.methods or names, (0.003, 0.01), args.steps or 1000, 12, 2,
+        ("epo-smoothed",),
+    )  # fmt: skip
+
+
+def images(args):
+    names = ("linear", "feedback", "feedback-k1", "epo-smoothed", "ferero")
+    compare(
+        Presence, digit_presence(), args.methods or names, (0.001, 0.003), args.steps or 400, 4, 1,
+        ("epo-smoothed",),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("synthetic", "riverflow", "images"))
+    parser.add_argument("--data", help="folder that holds riverflow/rf1.arff.gz")
+    parser.add_argument("--broken", action="store_true", help="keep River Flow's broken rows")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--methods", nargs="+", choices=METHODS)
+    arguments = parser.parse_args()
+    if arguments.what == "riverflow" and arguments.data is None:
+        parser.error("riverflow needs --data")
+    {"synthetic": synthetic, "riverflow": riverflow, "images": images}[arguments.what](arguments)

@@ -1,0 +1,256 @@
+"""A step whose cost does not grow with m: time and memory against m backward passes and TorchJD.
+
+Each contender runs in turns with a plain step (one backward pass of the sum, Adam) in one process
+and one thread; `ratio_to_plain` is the median over rounds of its processor time over the plain
+step's next to it. Memory is the growth of the process's peak resident size over a step, in a
+process of its own with every large block handed straight back to the system; `memory_to_plain`
+divides it by the plain step's.
+
+    python -m pytest bench/test_products.py -q -s                 m = 8 and 20
+    PRODUCTS_TASKS=2,4,8,16,32,64 python -m pytest bench/test_products.py -q -s
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import pyfront
+from pyfront.products import Replay, gramian_product
+
+COMPETITORS = ("torchjd",)
+ROUNDS = int(os.environ.get("PRODUCTS_ROUNDS", "7"))
+TASKS = [int(m) for m in os.environ.get("PRODUCTS_TASKS", "8,20").split(",")]
+
+
+class Block(nn.Module):
+    def __init__(self, width, stride=1, grow=1):
+        super().__init__()
+        out = width * grow
+        self.body = nn.Sequential(
+            nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(),
+            nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out),
+        )  # fmt: skip
+        self.skip = nn.Identity() if grow == 1 else nn.Conv2d(width, out, 1, stride, bias=False)
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + self.skip(x))
+
+
+class ManyHeads(nn.Module):
+    """A trunk and m classifiers of ten classes."""
+
+    def __init__(self, trunk, width, tasks, shape):
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleList([nn.Linear(width, 10) for _ in range(tasks)])
+        self.x = torch.randn(shape)
+        self.targets = torch.randint(10, (tasks, shape[0]))
+
+    def losses(self):
+        z = self.trunk(self.x)
+        return [
+            nn.functional.cross_entropy(head(z), y)
+            for head, y in zip(self.heads, self.targets, strict=True)
+        ]
+
+
+def residual(tasks):
+    """Eight residual blocks, 64 to 512 wide (11 million parameters), on 16 × 16 pictures."""
+    trunk = nn.Sequential(
+        nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        Block(64), Block(64), Block(64, 2, 2), Block(128), Block(128, 2, 2), Block(256),
+        Block(256, 2, 2), Block(512), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    return ManyHeads(trunk, 512, tasks, (64, 3, 16, 16))
+
+
+def mlp(tasks):
+    trunk = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU())
+    return ManyHeads(trunk, 1024, tasks, (256, 256))
+
+
+def lenet(tasks):
+    trunk = nn.Sequential(
+        nn.Conv2d(1, 10, 9), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(180, 50), nn.ReLU(),
+    )  # fmt: skip
+    return ManyHeads(trunk, 50, tasks, (256, 1, 28, 28))
+
+
+MODELS = {"residual": residual, "mlp": mlp, "lenet": lenet}
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+
+def plain(model, tasks):
+    base = adam(model)
+
+    def step():
+        sum(model.losses()).backward()
+        base.step()
+        base.zero_grad()
+
+    return step
+
+
+def backwards(model, tasks):
+    """Forward, m backwards with every gradient kept, Adam: the floor of methods that need C."""
+    base, params = adam(model), list(model.parameters())
+
+    def step():
+        losses = model.losses()
+        rows = [
+            torch.autograd.grad(loss, params, retain_graph=task + 1 < tasks, allow_unused=True)
+            for task, loss in enumerate(losses)
+        ]
+        for p, g in zip(params, rows[-1], strict=True):
+            p.grad = torch.zeros_like(p) if g is None else g
+        base.step()
+
+    return step
+
+
+def torchjd(model, tasks):
+    autojac = pytest.importorskip("torchjd.autojac", reason="torchjd is not installed")
+    aggregation = pytest.importorskip("torchjd.aggregation", reason="torchjd is not installed")
+    base, rule = adam(model), aggregation.UPGrad()
+
+    def step():
+        autojac.backward(model.losses())
+        autojac.jac_to_grad(model.parameters(), rule, optimize_gramian_computation=True)
+        base.step()
+        base.zero_grad()
+
+    return step
+
+
+def freeing(opt, step):
+    """The step, and then no ``.grad``, as in the plain step."""
+
+    def stepped():
+        step()
+        opt.zero_grad()
+
+    return stepped
+
+
+def ours(products):
+    def make(model, tasks):
+        opt = pyfront.SingleLoopMGDA(adam(model), products=products)
+        return freeing(opt, lambda: opt.step(model.losses))
+
+    return make
+
+
+def feedback(model, tasks):
+    opt = pyfront.PreferenceFeedback(adam(model), [1.0] * tasks)
+    return freeing(opt, lambda: opt.step(model.losses()))
+
+
+def exact(model, tasks):
+    opt = pyfront.MGDA(adam(model))
+    return freeing(opt, lambda: opt.step(model.losses()))
+
+
+CONTENDERS = {
+    "m-backwards": backwards,
+    "pyfront-MGDA": exact,
+    "pyfront-double-backward": ours("double_backward"),
+    "pyfront-forward": ours("forward"),
+    "pyfront-difference": ours("difference"),
+    "pyfront-feedback": feedback,
+    "torchjd-UPGrad-gramian": torchjd,
+}
+
+
+def make_step(model, contender, tasks):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    make = plain if contender == "plain" else CONTENDERS[contender]
+    return make(MODELS[model](tasks), tasks)
+
+
+def peak_growth(model, contender, tasks):
+    """Growth of the peak resident size over a step, MiB, in this process."""
+    step = make_step(model, contender, tasks)
+    step()  # optimizer state and libraries
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    sizes = Path("/proc/self/status").read_text().splitlines()
+    before = next(int(line.split()[1]) for line in sizes if line.startswith("VmRSS"))
+    step()
+    sizes = Path("/proc/self/status").read_text().splitlines()
+    return (
+        next(int(line.split()[1]) for line in sizes if line.startswith("VmHWM")) - before
+    ) / 1024
+
+
+def peak_of(model, contender, tasks):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("peak memory is read from Linux's /proc")
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, model, contender, str(tasks)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(found.stdout)
+
+
+_plain_peaks = {}
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("tasks", TASKS)
+@pytest.mark.parametrize("model", MODELS)
+def test_step(benchmark, model, tasks, contender):
+    benchmark.group = f"products {model} m={tasks}"
+    steps = [make_step(model, name, tasks) for name in ("plain", contender)]
+    times = [[], []]
+    for round_ in range(ROUNDS + 1):
+        for step, seconds in zip(steps, times, strict=True):
+            start = time.process_time()
+            step()
+            if round_:
+                seconds.append(time.process_time() - start)
+    ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
+    if (model, tasks) not in _plain_peaks:
+        _plain_peaks[model, tasks] = peak_of(model, "plain", tasks)
+    base, memory = _plain_peaks[model, tasks], peak_of(model, contender, tasks)
+    benchmark.extra_info.update(
+        ratio_to_plain=ratio, memory_mib=memory, memory_to_plain=memory / base
+    )
+    benchmark.pedantic(steps[1], rounds=1)
+    print(
+        f"{model:9} m={tasks:2} {contender:24} plain {1e3 * min(times[0]):7.1f} ms"
+        f"  ratio {ratio:6.2f}  memory {memory:7.1f} MiB ({memory / base:.2f} of plain)"
+    )
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("products", ["double_backward", "forward", "difference"])
+def test_error_of_the_product(benchmark, model, products):
+    """Largest error of C w relative to its largest entry, against the explicit Gramian."""
+    torch.manual_seed(0)
+    net = MODELS[model](8)
+    params = list(net.parameters())
+    replay = Replay(net.losses)
+    losses = replay.first()
+    v = torch.full((8,), 1 / 8, dtype=torch.float64)
+    rows = [torch.autograd.grad(x, params, retain_graph=True, allow_unused=True) for x in losses]
+    expected = pyfront.functional.gramian(rows) @ v
+    found = gramian_product(losses, params, v, products=products, replay=replay, retain_graph=True)
+    error = (torch.from_numpy(found.values) - expected).abs().max() / expected.abs().max()
+    benchmark.extra_info.update(relative_error=error.item())
+    benchmark.pedantic(lambda: None)
+    print(f"{model:9} {products:16} relative error of C w {error.item():.1e}")
+
+
+if __name__ == "__main__":
+    print(peak_growth(sys.argv[1], sys.argv[2], int(sys.argv[3])))

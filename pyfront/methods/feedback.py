@@ -1,0 +1,226 @@
+"""The preference by feedback: a proportional-integral controller on the losses."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from pyfront._arguments import FloatArray, VectorLike
+from pyfront.batch import Losses
+from pyfront.functional import non_uniformity
+from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.report import Report
+from pyfront.units import Units
+
+__all__ = ["Gains", "PreferenceFeedback", "stable_gains"]
+
+LARGEST_ERROR = 3.0  # of z: beyond it the loss is e³ times what the preference asks for
+TOLERANCE = 0.05  # of z: 5% below the ray
+PATIENCE = 100  # steps without reach before the status says so
+SMALLEST = 1e-12  # share of r in q where floor is 0
+
+
+class Gains(NamedTuple):
+    """Of a controller."""
+
+    proportional: float
+    integral: float
+
+
+def stable_gains(rate: float, *, averaging: float = 0.9, momentum: float = 0.0) -> Gains:
+    """The largest gains with which the loop of :class:`PreferenceFeedback` settles without a swing.
+
+    A log error z moves by −rate (k z + s) a step and s by i z, seen T steps late, T = 1 + β/(1−β) +
+    μ/(1−μ) for averaging β and momentum μ (of Adam: its first beta). The loop's bandwidth k·rate
+    times the delay T must stay below a radian; half of that leaves a margin, k = 1 / (2 rate T).
+    s² + k rate s + rate i has real roots for i ≤ k² rate / 4.
+
+    Args:
+        rate: the relative change that one step makes to a loss that has all the weight, > 0: for
+            SGD, lr ‖g_j‖² / l_j, for any optimizer |Δl_j| / l_j; the largest over the tasks. It is
+            proportional to the learning rate.
+        averaging: β in [0, 1).
+        momentum: μ in [0, 1).
+
+    Returns:
+        Gains(proportional, integral).
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Example:
+        >>> stable_gains(0.01, averaging=0.9).proportional
+        5.0
+    """
+    if not 0.0 < rate < float("inf"):
+        raise ValueError(f"rate = {rate!r}: must be finite and > 0")
+    for name, value in (("averaging", averaging), ("momentum", momentum)):
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"{name} = {value!r}: must be in [0, 1)")
+    delay = 1.0 + averaging / (1.0 - averaging) + momentum / (1.0 - momentum)
+    k = round(1.0 / (2.0 * rate * delay), 12)
+    return Gains(k, k * k * rate / 4.0)
+
+
+class PreferenceFeedback(MultiTaskOptimizer):
+    """Finds the point l ∝ 1/r by feedback from the losses: one backward pass, no task gradients.
+
+    A proportional-integral controller holds the log error z of the losses from the ray at zero:
+
+        l̄ = running average of l         z = log(m r∘l̄ / Σ r_j l̄_j), clipped to ±3
+        q ← q exp(i z) / Σ, q ≥ ρ r       integral part, starts at r
+        w = (1 − ρ) q exp(k z) / Σ + ρ r  proportional part
+
+    At rest z = 0, so the end point is exact, and q holds the weights that keep it there. Without
+    the integral part w is the direction of a (k + 1)-norm of r∘l, and the end point is near the ray
+    only; without the proportional part points on concave fronts are not stable.
+
+    A preference that is given for one call is answered by the proportional part on that call's
+    losses alone, w ∝ r exp(k z): for a hypernetwork, where losses at different preferences have no
+    average. Setting :attr:`preference` restarts the integral.
+
+    Args:
+        base: the optimizer that makes the step.
+        preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
+        proportional: k ≥ 0. See :func:`stable_gains`; 1 is a good start with SGD.
+        integral: i ≥ 0. It is multiplied by the learning rate over the largest one so far: the
+            slower the losses react, the slower the integral must be.
+        averaging: β in [0, 1): how much of l̄ is kept in a step. 0 with full batches: an average is
+            a delay, and a delay makes the loop swing.
+        floor: ρ in [0, 1): the least share of r in the weights. A large one (0.1) keeps training
+            what an unreachable ray gives up, and is exact only where every weight at the end point
+            is above ρ r.
+        offset: o, [m] or None: decide on (l − o) / unit, for losses that can be negative.
+        unit: u > 0, [m] or None: the units in which losses are compared.
+        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+
+    Where the front does not meet the ray, some task stays below it (z < −0.05) with no weight left
+    to take away. q stops at its floor then, so that it is back within log(1/ρ) / (i z) steps when
+    the ray comes into reach, and after 100 such steps the status is ``"unreachable"``. The end is a
+    point of the front near the ray, where the tasks below it have been given up.
+
+    Raises:
+        ValueError: a preference or unit that is not > 0 and finite, gains out of range, and at a
+            step a loss that is negative, NaN or infinite; the task and the value are named.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = PreferenceFeedback(torch.optim.SGD([x], lr=0.1), preference=[0.5, 0.5])
+        >>> [round(w, 3) for w in opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights.tolist()]
+        [0.035, 0.965]
+
+    Source: ours. It is not EPO. Relatives: the exponentiated gradient of group DRO (Sagawa et al.
+    2020) is the integral part; control of Lagrange multipliers (Stooke et al. 2020) has both.
+    """
+
+    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
+    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "positive"
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        preference: VectorLike,
+        *,
+        proportional: float = 3.0,
+        integral: float = 0.03,
+        averaging: float = 0.9,
+        floor: float = 1e-3,
+        offset: VectorLike | None = None,
+        unit: VectorLike | None = None,
+        **common: Any,
+    ) -> None:
+        for name, value in (("proportional", proportional), ("integral", integral)):
+            if not 0.0 <= value < float("inf"):
+                raise ValueError(f"{name} = {value!r}: must be finite and ≥ 0")
+        for name, value in (("averaging", averaging), ("floor", floor)):
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name} = {value!r}: must be in [0, 1)")
+        self.proportional, self.integral = float(proportional), float(integral)
+        self.averaging, self.floor = float(averaging), float(floor)
+        self.units = Units(offset, unit)
+        self._per_call = False
+        super().__init__(base, preference, **common)
+
+    def backward(
+        self, losses: Losses, *, preference: VectorLike | None = None, **options: Any
+    ) -> Report:
+        """:meth:`MultiTaskOptimizer.backward`; see the class for a preference of one call.
+
+        Args:
+            losses: m scalar tensors, or a 1-D tensor [m], with a graph.
+            preference: r for this call, which then keeps no memory; the optimizer's own where None.
+            **options: as for the other methods.
+        """
+        self._per_call = preference is not None
+        return super().backward(losses, preference=preference, **options)
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """Feedback is defined for l ≥ 0."""
+        self.units.check(losses, "feedback")
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """The controller's weights at (l − o) / u, divided by u."""
+        assert preference is not None
+        r = preference / preference.sum()
+        compared = self.units.compared(losses)
+        if self._per_call:
+            weights, status = _tilted(r, self.proportional * log_errors(compared, r)), "ok"
+        else:
+            weights, status = self._controlled(compared, r)
+        weights = (1.0 - self.floor) * weights + self.floor * r
+        if not compared.any():
+            status = "stationary"
+        return Report(
+            weights=self.units.of_losses(weights),
+            status=status,
+            non_uniformity=non_uniformity(compared, r),
+        )
+
+    def _controlled(self, losses: FloatArray, r: FloatArray) -> tuple[FloatArray, str]:
+        """q exp(k z) / Σ and the status; q and l̄ go on."""
+        z = log_errors(self._averaged(losses), r)
+        q = self.recalled("integral", r) if self.memory.get("towards") == r.tolist() else r
+        q = _tilted(q, self.integral * self._relative_rate() * z)
+        lowest = max(self.floor, SMALLEST) * r
+        given_up = bool(((q <= lowest) & (z < -TOLERANCE)).any())
+        q = np.maximum(q, lowest)
+        out = int(self.memory.get("out_of_reach", 0)) + 1 if given_up else 0
+        self.memory.update(integral=(q / q.sum()).tolist(), towards=r.tolist(), out_of_reach=out)
+        status = "unreachable" if out >= PATIENCE else "ok"
+        return _tilted(q, self.proportional * z), status
+
+    def _averaged(self, losses: FloatArray) -> FloatArray:
+        """l̄, the running average with the bias of its start at 0 removed."""
+        mean = self.recalled("mean_losses", np.zeros_like(losses))
+        count = int(self.memory.get("count", 0)) + 1
+        mean = self.averaging * mean + (1.0 - self.averaging) * losses
+        self.memory.update(mean_losses=mean.tolist(), count=count)
+        return mean / (1.0 - self.averaging**count)
+
+    def _relative_rate(self) -> float:
+        """The learning rate over the largest one so far."""
+        rate = float(self.param_groups[0].get("lr", 1.0))
+        largest = max(rate, float(self.memory.get("largest_rate", 0.0)))
+        self.memory.update(largest_rate=largest)
+        return rate / largest if largest > 0.0 else 0.0
+
+
+def log_errors(losses: FloatArray, r: FloatArray) -> FloatArray:
+    """z = log(m r∘l / Σ r_j l_j) within ±3, zeros where all losses are zero."""
+    total = r @ losses
+    if total == 0.0:
+        return np.zeros_like(r)
+    with np.errstate(divide="ignore"):
+        z = np.log(losses.size * r * losses / total)
+    return np.clip(z, -LARGEST_ERROR, LARGEST_ERROR)
+
+
+def _tilted(q: FloatArray, exponent: FloatArray) -> FloatArray:
+    """q exp(exponent) / Σ."""
+    tilted: FloatArray = q * np.exp(exponent - exponent.max())
+    tilted /= tilted.sum()
+    return tilted

@@ -1,0 +1,164 @@
+"""Preference-guided descent with linear constraints on the losses, in a single loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyfront._arguments import FloatArray, MatrixLike, VectorLike, require, table, vector
+from pyfront.dual import onto_simplex, step_length
+from pyfront.preferences import as_preference
+from pyfront.product_method import ProductMethod
+from pyfront.report import Report
+from pyfront.units import Units
+
+__all__ = ["FERERO"]
+
+
+class FERERO(ProductMethod):
+    """Descends within a cone of trade-offs, onto a ray and into linear constraints on the losses.
+
+    With A the rows of the cone, H = E l' − e = 0 and G = F l' − f ≤ 0, the dual of the direction is
+    ½ wᵀ C w − c λ_hᵀ H − c λ_gᵀ G with w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g, over λ_f in the simplex,
+    λ_g ≥ 0, λ_h free. Each step descends along Jᵀ w and moves λ once down the dual, for which the
+    product C w is all it needs. First-order exact in the limit of small steps. Entries of w can be
+    negative and do not sum to 1.
+
+    Args:
+        base: the optimizer that makes the step.
+        preference: r, [m], entries > 0, or None: the ray l' ∝ 1/r, as H = r∘l' − mean(r∘l').
+        cone: A, [K, m], or None for the identity: only changes of the losses with A Δl ≤ 0 count as
+            descent. Row sums > 0; rows are scaled to sum 1.
+        equalities: (E, e), [K, m] and [K], or None.
+        inequalities: (F, f), [K, m] and [K], or None.
+        gain: c > 0: constraints are met at the speed exp(−c t), where a step takes time lr.
+        rate: ρ > 0: the length of the first step of λ.
+        offset: o, [m] or None: l' = (l − o) / unit.
+        unit: u > 0, [m] or None.
+        **common: keywords of :class:`~pyfront.product_method.ProductMethod`.
+
+    Raises:
+        ValueError: an argument out of its range or of the wrong shape; it is named.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = FERERO(torch.optim.SGD([x], lr=0.1), preference=[0.5, 0.5])
+        >>> [opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights[0].item() > w for w in (0.4, 0.6)]
+        [True, True]
+
+    Source: Chen et al., FERERO, 2024, the single-loop algorithm; the step length of λ (AdaGrad's)
+    is ours.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        preference: VectorLike | None = None,
+        *,
+        cone: MatrixLike | None = None,
+        equalities: tuple[MatrixLike, VectorLike] | None = None,
+        inequalities: tuple[MatrixLike, VectorLike] | None = None,
+        gain: float = 1.0,
+        rate: float = 0.2,
+        offset: VectorLike | None = None,
+        unit: VectorLike | None = None,
+        **common: Any,
+    ) -> None:
+        for name, value in (("gain", gain), ("rate", rate)):
+            if not 0.0 < value < float("inf"):
+                raise ValueError(f"{name} = {value!r}: must be finite and > 0")
+        self.gain, self.rate = float(gain), float(rate)
+        self.units = Units(offset, unit)
+        self.cone = None if cone is None else _checked_cone(cone)
+        self.equalities = _checked_rows("equalities", equalities)
+        self.inequalities = _checked_rows("inequalities", inequalities)
+        super().__init__(base, preference, **common)
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """Losses are finite, and as many as a row of the cone and the constraints has entries."""
+        super().check_losses(losses)
+        rows = {"cone": self.cone}
+        rows |= {
+            n: p and p[0]
+            for n, p in (("equalities", self.equalities), ("inequalities", self.inequalities))
+        }
+        for name, matrix in rows.items():
+            if matrix is not None and matrix.shape[1] != losses.size:
+                raise ValueError(
+                    f"{name}: expected {losses.size} columns, one a task, got {matrix.shape[1]}"
+                )
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g at the λ that earlier steps have left."""
+        matrix, _, cone, _ = self._rows_at(losses, preference)
+        return Report(weights=self.units.of_losses(matrix.T @ self._multipliers(matrix, cone)))
+
+    def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
+        """One projected step of λ down the dual."""
+        assert report.losses is not None
+        matrix, values, cone, free = self._rows_at(report.losses.numpy(), preference)
+        multipliers = self._multipliers(matrix, cone)
+        compared = product if self.units.unit is None else product / self.units.unit
+        slope = matrix @ compared - self.gain * values
+        slope[:cone] -= slope[:cone].mean()
+        length, squares = step_length(self.rate, slope, float(self.memory.get("squares", 0.0)))
+        moved = multipliers - length * slope
+        moved[:cone] = onto_simplex(moved[:cone])
+        moved[free:] = np.maximum(moved[free:], 0.0)
+        self.memory.update(multipliers=moved.tolist(), squares=squares)
+        return report
+
+    # ------------------------------------------------------------------------------------ the parts
+
+    def _rows_at(
+        self, losses: FloatArray, preference: FloatArray | None
+    ) -> tuple[FloatArray, FloatArray, int, int]:
+        """[A; E; F], (0, H, G), the number of rows of A, and that of A and E."""
+        m = losses.size
+        compared = self.units.compared(losses)
+        cone = np.eye(m) if self.cone is None else self.cone
+        equal, right = self.equalities or (np.zeros((0, m)), np.zeros(0))
+        if preference is not None:
+            r = preference / preference.mean()
+            equal = np.vstack([np.diag(r) - r / m, equal])
+            right = np.append(np.zeros(m), right)
+        below, bound = self.inequalities or (np.zeros((0, m)), np.zeros(0))
+        values = np.concatenate(
+            [np.zeros(len(cone)), equal @ compared - right, below @ compared - bound]
+        )
+        matrix = np.vstack([cone, equal, below])
+        return matrix, values, len(cone), len(cone) + len(equal)
+
+    def _multipliers(self, matrix: FloatArray, cone: int) -> FloatArray:
+        start = np.zeros(len(matrix))
+        start[:cone] = 1.0 / cone
+        return self.recalled("multipliers", start)
+
+    def _checked_preference(self, value: VectorLike, length: int | None = None) -> FloatArray:
+        return as_preference(value, positive=True, length=length).copy()
+
+
+def _checked_cone(value: MatrixLike) -> FloatArray:
+    cone = table("cone", value).copy()
+    sums = cone.sum(axis=1)
+    for index, total in enumerate(sums.tolist()):
+        if not 0.0 < total < float("inf"):
+            raise ValueError(f"cone[{index}]: its sum is {total:g}, must be finite and > 0")
+    cone /= sums[:, None]
+    return cone
+
+
+def _checked_rows(
+    name: str, value: tuple[MatrixLike, VectorLike] | None
+) -> tuple[FloatArray, FloatArray] | None:
+    if value is None:
+        return None
+    matrix = table(f"{name}[0]", value[0]).copy()
+    right = vector(f"{name}[1]", value[1], len(matrix)).copy()
+    require(f"{name}[0]", matrix.ravel())
+    require(f"{name}[1]", right)
+    return matrix, right

@@ -1,0 +1,162 @@
+"""Multiple-gradient descent whose weights move by one step a training step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront._arguments import FloatArray, choice, require
+from pyfront.batch import Batch, Losses
+from pyfront.dual import onto_simplex, step_length
+from pyfront.gradients import Row, add_rows, as_losses, loss_values, weighted_gradient
+from pyfront.product_method import ProductMethod
+from pyfront.report import Report
+
+__all__ = ["SingleLoopMGDA"]
+
+Update = Literal["projected", "frank_wolfe"]
+
+
+class SingleLoopMGDA(ProductMethod):
+    """MGDA in a single loop: each step descends along Jᵀ w and moves w once towards its optimum.
+
+    The min-norm problem ½ wᵀ C w over the simplex is not solved but followed. With p = C w:
+
+        projected    w ← Π(w − ρ p̂ / √(Σ_t ‖p̂_t‖²)), p̂ = p − mean p
+        frank_wolfe  w ← (1 − ρ) w + ρ e_j, j = argmin p
+
+    One product a step, at a cost flat in m; first-order exact in the limit of small steps. The
+    report's gap, wᵀ C w − min_j (C w)_j ≥ 0, says how far the weights are from those of
+    :class:`MGDA`.
+
+    With losses of a second, independent batch, ``step(losses, second=…)``, the product is
+    J₁ J₂ᵀ w and the direction ½ (J₁ + J₂)ᵀ w. J J₁ᵀ on one batch has the noise of the gradients on
+    its diagonal, so that noisy tasks lose weight; J₁ J₂ᵀ is without bias.
+
+    Args:
+        base: the optimizer that makes the step.
+        update: ``"projected"`` or ``"frank_wolfe"``.
+        rate: ρ in (0, 1]: the length of the first step, of all steps for ``"frank_wolfe"``.
+        **common: keywords of :class:`~pyfront.product_method.ProductMethod`.
+
+    Raises:
+        ValueError: an argument out of its range; at a step as for the other methods.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = SingleLoopMGDA(torch.optim.SGD([x], lr=0.1), rate=0.2)
+        >>> [opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights[0].item() > w for w in (0.4, 0.6)]
+        [True, True]
+
+    Source: MoDo, Chen et al. 2023, for two batches, and MoCo, Fernando et al. 2023, for the single
+    loop; the length of the projected step (AdaGrad's) is ours, since C has no natural scale.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        update: Update = "projected",
+        rate: float = 0.2,
+        **common: Any,
+    ) -> None:
+        choice("update", update, ("projected", "frank_wolfe"))
+        if not 0.0 < rate <= 1.0:
+            raise ValueError(f"rate = {rate!r}: must be in (0, 1]")
+        super().__init__(base, **common)
+        self.update = update
+        self.rate = float(rate)
+        self._second: list[Tensor] | None = None
+
+    def backward(self, losses: Any, *, second: Losses | None = None, **options: Any) -> Report:
+        """:meth:`MultiTaskOptimizer.backward`, with the same losses on a second batch.
+
+        Args:
+            losses: m scalar tensors, a 1-D tensor [m], or a callable that returns them.
+            second: the same m losses on an independent batch, for a product without bias.
+            **options: as for the other methods.
+        """
+        try:
+            self._second = None if second is None else self._checked(second)
+            return super().backward(losses, **options)
+        finally:
+            self._second = None
+
+    def step(  # type: ignore[override]
+        self, closure: Any = None, *, second: Losses | None = None, **options: Any
+    ) -> Report | None:
+        """:meth:`MultiTaskOptimizer.step`, with the same losses on a second batch.
+
+        Args:
+            closure: the losses, a callable that returns them, or None.
+            second: as for :meth:`backward`.
+            **options: as for the other methods.
+        """
+        if second is None:
+            return super().step(closure, **options)
+        if closure is None:
+            raise ValueError("step: second needs losses")
+        report = self.backward(closure, second=second, **options)
+        super().step(None)
+        return report
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """The weights that earlier steps have left; uniform at the first."""
+        weights = self.recalled("simplex", np.full(losses.size, 1.0 / losses.size))
+        return Report(weights=torch.from_numpy(weights))
+
+    def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
+        """One step of w, from the weights that it was at before smoothing."""
+        w = self.recalled("simplex", np.full(product.size, 1.0 / product.size))
+        if self.update == "frank_wolfe":
+            moved = (1.0 - self.rate) * w
+            moved[product.argmin()] += self.rate
+        else:
+            slope = product - product.mean()
+            squares = float(self.memory.get("squares", 0.0))
+            length, squares = step_length(self.rate, slope, squares)
+            moved = onto_simplex(w - length * slope)
+            self.memory.update(squares=squares)
+        self.memory.update(simplex=moved.tolist())
+        return replace(report, gap=float(report.weights.numpy() @ product - product.min()))
+
+    # ----------------------------------------------------------------------------- the second batch
+
+    def _checked(self, second: Losses) -> list[Tensor]:
+        if self._accumulated is not None or self.task_gradients == "own":
+            raise ValueError("second: not with accumulate() or task_gradients='own'")
+        if self.products != "double_backward":
+            raise ValueError(f"second: needs products='double_backward', not {self.products!r}")
+        losses = as_losses(second, name="second")
+        require("second", loss_values(losses))
+        return losses
+
+    def _weighted_gradient(
+        self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
+    ) -> Row:
+        self._other: Row | None = None
+        if self._second is not None:
+            m = batch.values.size
+            if len(self._second) != m:
+                raise ValueError(f"second: expected {m} losses, got {len(self._second)}")
+            weights = (0.5 * batch.unit * report.weights).tolist()
+            engine = self._engine_for(self._second)
+            self._other = weighted_gradient(self._second, weights, params, engine, False)
+        direction = super()._weighted_gradient(batch, report, params, retain_graph)
+        if self._other is None:
+            return direction
+        half = [None if d is None else 0.5 * d for d in direction]
+        return add_rows(half, self._other)
+
+    def _along(self, params: list[Tensor]) -> Row | None:
+        if self._other is None:
+            return None
+        return [None if d is None else 2.0 * d for d in self._other]

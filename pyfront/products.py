@@ -1,0 +1,328 @@
+"""The product C v = J (Jᵀ v) of the Gramian and a vector, without the m task gradients.
+
+Its cost does not grow with m, nothing of size m·n is stored, and d = Jᵀ v comes with it. Three
+ways:
+
+- ``"double_backward"`` needs the losses' graph alone. d(u) = Jᵀ u is drawn as a graph of u; it is
+  linear, so ∂/∂u ½‖d(u)‖² at v is J d = C v. Exact to rounding. One backward pass that is recorded
+  and one through the record.
+- ``"forward"`` needs a closure that computes the losses again. One backward pass gives d; the
+  parameters then become dual numbers θ + ε d, and the ε part of the losses is J d. Exact to
+  rounding. One more forward pass without a graph, so less time and memory than a recorded backward.
+- ``"difference"`` needs the closure too: J d ≈ (l(θ + h d) − l(θ − h d)) / 2h. Approximate (1e-2 to
+  1e-3 in float32), for operators that have neither a second derivative nor a forward one.
+
+No way is replaced by another without being asked: an operator that lacks what a way needs is an
+error that says which way to set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from pyfront._arguments import FloatArray, VectorLike, choice, require, vector
+from pyfront.gradients import (
+    Engine,
+    Row,
+    as_losses,
+    check_reached,
+    explained,
+    loss_values,
+    weighted_gradient,
+)
+
+__all__ = ["Product", "Products", "Replay", "gramian_product"]
+
+Products: TypeAlias = Literal["double_backward", "forward", "difference"]
+
+
+class Product(NamedTuple):
+    """C v, and the direction d = Jᵀ v that came with it."""
+
+    values: FloatArray  # [m] float64
+    direction: Row  # T tensors fit to be .grad, or None
+
+
+class Replay:
+    """A closure that can be called again with the random numbers of its first call.
+
+    Args:
+        closure: returns the losses, m scalar tensors or a 1-D tensor [m]. It must depend on nothing
+            that a call changes, but torch's CPU random state: dropout draws the same masks again.
+            Running statistics of batch normalisation are updated by each call.
+    """
+
+    def __init__(self, closure: Callable[[], Any]) -> None:
+        self.closure = closure
+        self.unit = 1.0  # a gradient scaler's factor, applied when it is called again
+        self._state: Tensor | None = None
+
+    def first(self) -> Any:
+        """The losses, with a graph."""
+        self._state = torch.get_rng_state()
+        with torch.enable_grad():
+            return self.closure()
+
+    def again(self) -> list[Tensor]:
+        """The losses once more, in whatever autograd mode the caller is in."""
+        after = torch.get_rng_state()
+        try:
+            if self._state is not None:
+                torch.set_rng_state(self._state)
+            losses = self.closure()
+        finally:
+            torch.set_rng_state(after)
+        values = losses.unbind() if isinstance(losses, Tensor) else losses
+        return [loss * self.unit for loss in values] if self.unit != 1.0 else list(values)
+
+
+def gramian_product(
+    losses: Sequence[Tensor] | Tensor,
+    params: Sequence[Tensor],
+    v: VectorLike,
+    *,
+    products: Products = "double_backward",
+    replay: Replay | None = None,
+    along: Row | None = None,
+    engine: Engine = "grad",
+    retain_graph: bool = False,
+    check: bool = True,
+) -> Product:
+    """C v = J (Jᵀ v) and d = Jᵀ v for the losses' Jacobian J, at a cost that is flat in m.
+
+    Args:
+        losses: m scalar tensors, or a 1-D tensor [m], with a graph.
+        params: T tensors that require a gradient.
+        v: [m], any real numbers.
+        products: ``"double_backward"``, ``"forward"`` or ``"difference"``: see the module.
+        replay: computes the losses again; needed by the last two.
+        along: T tensors or None in place of d in J d, for a product J Kᵀ v with another Jacobian.
+        engine: ``"grad"`` or ``"steal"``, as for :func:`pyfront.gradients.task_rows`.
+        retain_graph: keep the graph of the losses.
+        check: make sure that vᵀ C v = ‖d‖², which fails where an operator hides a part of its
+            derivative from autograd (a custom function that is differentiable once). Reads d
+            once; not for ``"difference"``.
+
+    Returns:
+        :class:`Product`: the m products in float64, and d as T dense tensors or None.
+
+    Raises:
+        ValueError: losses or v that cannot be used, or a closure that returns other losses.
+        RuntimeError: an operator does not support this way; the message names one that may.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> gramian_product([x.sum(), (x**2).sum() / 2], [x], [0.5, 0.5]).values.tolist()
+        [2.5, 4.0]
+
+    Source: the double-backward product is Pearlmutter's R-operator on the map u ↦ Jᵀ u.
+    """
+    choice("products", products, get_args(Products))
+    roots = as_losses(losses)
+    weights = vector("v", v, len(roots))
+    require("v", weights)
+    if products == "double_backward":
+        product = _double_backward(roots, params, weights, along, engine, retain_graph)
+        if check and along is None:
+            _check_norm(products, product, weights)
+        return product
+    if replay is None:
+        raise ValueError(
+            f"products={products!r}: needs a closure that returns the losses, to compute them again"
+        )
+    direction = weighted_gradient(roots, weights.tolist(), params, engine, retain_graph)
+    direction = [d if d is None or d.layout is torch.strided else d.to_dense() for d in direction]
+    way = _forward if products == "forward" else _difference
+    values = way(replay, params, direction if along is None else along, loss_values(roots))
+    product = Product(values, direction)
+    if check and along is None and products == "forward":
+        _check_norm(products, product, weights)
+    return product
+
+
+# ----------------------------------------------------------------------------------- the three ways
+
+
+def _double_backward(
+    losses: Sequence[Tensor],
+    params: Sequence[Tensor],
+    weights: FloatArray,
+    along: Row | None,
+    engine: Engine,
+    retain_graph: bool,
+) -> Product:
+    if engine == "steal":
+        raise ValueError(
+            "products='double_backward': the graph holds a reentrant checkpoint, which cannot be "
+            "differentiated twice; checkpoint with use_reentrant=False, or give step() a closure "
+            "and set products='forward'"
+        )
+    u = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    # a weight in the loss's own bfloat16 or float16 would be another weight
+    wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
+    roots = [w.to(loss.dtype).reshape(loss.shape) for w, loss in zip(u.unbind(), wide, strict=True)]
+    # the record keeps what it needs itself: the losses' own graph can go at once, or the caller who
+    # holds them would keep a step's activations during the next
+    with explained("losses"), _supported("double_backward"):
+        row = torch.autograd.grad(
+            wide, params, roots, create_graph=True, retain_graph=retain_graph, allow_unused=True
+        )
+    check_reached("losses", row)
+    direction = [None if g is None else g.detach() for g in row]
+    targets = direction if along is None else along
+    pairs = [(g, t) for g, t in zip(row, targets, strict=True) if g is not None and t is not None]
+    pairs = [(g, t) for g, t in pairs if g.requires_grad]
+    outputs, tangents = [g for g, _ in pairs], [t for _, t in pairs]
+    values = torch.zeros_like(u)
+    if pairs:
+        with explained("losses"), _supported("double_backward"):
+            (found,) = torch.autograd.grad(outputs, u, tangents, allow_unused=True)
+        values = values if found is None else found
+    return Product(values.numpy(), _unshared(direction))
+
+
+def _forward(
+    replay: Replay, params: Sequence[Tensor], direction: Row, expected: FloatArray
+) -> FloatArray:
+    with forward_ad.dual_level(), torch.no_grad():
+        for p, d in zip(params, direction, strict=True):
+            if d is not None:  # in place: the closure reads the parameter itself
+                p.copy_(_dual(p.detach(), d.to(p.dtype)))
+        with _supported("forward"):
+            losses = replay.again()
+        _check_same(losses, expected)
+        tangents = [_tangent(loss) for loss in losses]
+        return vector("losses", [0.0 if t is None else t.item() for t in tangents])
+
+
+def _dual(primal: Tensor, tangent: Tensor) -> Tensor:
+    dual: Tensor = forward_ad.make_dual(primal, tangent)  # type: ignore[no-untyped-call]
+    return dual
+
+
+def _tangent(dual: Tensor) -> Tensor | None:
+    tangent: Tensor | None = forward_ad.unpack_dual(dual).tangent  # type: ignore[no-untyped-call]
+    return tangent
+
+
+def _difference(
+    replay: Replay, params: Sequence[Tensor], direction: Row, expected: FloatArray
+) -> FloatArray:
+    moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
+    theta, length = (
+        torch.stack([t.detach().double().norm() for t in tensors]).norm().item()
+        for tensors in ([p for p, _ in moved], [d for _, d in moved])
+    )
+    if length == 0.0:
+        return np.zeros_like(expected)
+    coarsest = max(torch.finfo(p.dtype).eps for p, _ in moved)
+    # the error of the losses is eps l / h; that of the difference is of order h, since networks
+    # have kinks: they balance at √eps
+    h = coarsest**0.5 * max(theta, 1e-3) / length
+    kept = [p.detach().clone() for p, _ in moved]
+    sides = []
+    with torch.no_grad():
+        try:
+            for sign in (1.0, -1.0):
+                for (p, d), old in zip(moved, kept, strict=True):
+                    p.copy_(old + (sign * h) * d)
+                losses = replay.again()
+                _check_same(losses, expected, values=False)
+                sides.append(loss_values(losses))
+        finally:
+            for (p, _), old in zip(moved, kept, strict=True):
+                p.copy_(old)
+    slope: FloatArray = (sides[0] - sides[1]) / (2.0 * h)
+    return slope
+
+
+# -------------------------------------------------------------------------------------- their rules
+
+
+def _unshared(direction: Row) -> Row:
+    """The same tensors, each with memory of its own."""
+    seen: set[int] = set()
+    out: list[Tensor | None] = []
+    for d in direction:
+        if d is not None and d.layout is torch.strided:
+            storage = d.untyped_storage()
+            whole = storage.nbytes() == d.numel() * d.element_size() and not d.is_neg()
+            if not whole or storage.data_ptr() in seen:
+                d = d.resolve_neg().clone(memory_format=torch.contiguous_format)
+            seen.add(d.untyped_storage().data_ptr())
+        out.append(d)
+    return out
+
+
+def _check_norm(products: Products, product: Product, weights: FloatArray) -> None:
+    blocks = [
+        d.coalesce().values() if d.is_sparse else d for d in product.direction if d is not None
+    ]
+    squared = sum(d.double().square().sum().item() for d in blocks)
+    steepest = float(np.abs(product.values).max())  # ≤ ‖g_j‖ ‖d‖ for some task
+    cancelled = squared < 1e-4 * steepest  # rounding of d alone could fail the test
+    if not cancelled and abs(weights @ product.values - squared) > 0.05 * squared:
+        raise RuntimeError(_advice(products, "a part of its derivative is hidden from autograd"))
+
+
+def _check_same(losses: Sequence[Tensor], expected: FloatArray, *, values: bool = True) -> None:
+    if len(losses) != expected.size:
+        raise ValueError(
+            f"closure: it returned {expected.size} losses at first and {len(losses)} when called "
+            "again"
+        )
+    if not values:
+        return
+    for task, (loss, before) in enumerate(zip(losses, expected.tolist(), strict=True)):
+        again = loss.item()
+        tolerance = min(1e3 * torch.finfo(loss.dtype).eps, 0.05)
+        if abs(again - before) > tolerance * max(abs(before), 1e-3):
+            raise ValueError(
+                f"closure: losses[{task}] was {before:g} and is {again:g} when called again; it "
+                "must not draw a new batch or random numbers outside torch"
+            )
+
+
+@contextmanager
+def _supported(products: Products) -> Iterator[None]:
+    try:
+        yield
+    except (NotImplementedError, RuntimeError) as error:
+        text = str(error)
+        if not any(phrase in text for phrase in _UNSUPPORTED):
+            raise
+        reason = text.splitlines()[0].rstrip(".")
+        raise RuntimeError(_advice(products, reason)) from error
+
+
+# what torch says where a formula is missing
+_UNSUPPORTED = (
+    "not implemented",
+    "once_differentiable",
+    "double backward",
+    "does not require grad",
+    "forward AD",
+    "forward-mode AD",
+    "jvp",
+    "Checkpointing is not compatible",
+)
+
+
+def _advice(products: Products, reason: str) -> str:
+    other = {
+        "double_backward": "give step() a closure and set products='forward' or 'difference'",
+        "forward": "set products='double_backward', or 'difference'",
+        "difference": "",
+    }[products]
+    if "scaled_dot_product" in reason:
+        other = "run attention under torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or " + other
+    return (
+        f"products={products!r}: an operator of the losses does not support it ({reason}); {other}"
+    )

@@ -1,0 +1,269 @@
+"""C v without the m gradients: the same numbers as from the explicit Jacobian, on every graph."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from test_gradients import CASES, reference
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from pyfront.products import Replay, gramian_product
+
+EXACT = ("double_backward", "forward")
+
+
+class Residual(nn.Module):
+    """Convolutions, batch and group norms, pooling, a skip connection, two heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU())
+        self.heads = nn.ModuleList([nn.Linear(16, 3) for _ in range(3)])
+
+    def losses(self, x):
+        z = self.stem(x)
+        z = nn.functional.max_pool2d(z + self.body(z), 4).flatten(1)
+        target = torch.arange(len(x)) % 3
+        return [nn.functional.cross_entropy(head(z), target) for head in self.heads]
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(11, 6)
+        self.cell = nn.LSTM(6, 5, batch_first=True)
+        self.mkldnn = False  # its fused cell has no forward mode
+        self.head = nn.Linear(5, 2)
+
+    def losses(self, tokens):
+        with torch.backends.mkldnn.flags(enabled=self.mkldnn):
+            y = self.head(self.cell(self.table(tokens))[0][:, -1])
+        return [y[:, 0].square().mean(), nn.functional.softplus(y[:, 1]).mean()]
+
+
+class Attention(nn.Module):
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout, batch_first=True)
+        self.head = nn.Linear(8, 2)
+
+    def losses(self, x):
+        with sdpa_kernel(SDPBackend.MATH):
+            y = self.head(self.layer(x)).mean(dim=1)
+        return [y[:, 0].square().mean(), y[:, 1].exp().mean()]
+
+
+def checkpointed(model, x):
+    z = checkpoint(model.trunk, x, use_reentrant=False).tanh()
+    return [head(z).square().mean() for head in model.heads]
+
+
+def models(two_heads):
+    flat = torch.linspace(-1, 1, 30).reshape(6, 5)
+    images = torch.randn(5, 1, 8, 8)
+    tokens = torch.arange(12).reshape(3, 4) % 11
+    compiled = torch.randn(3, 4, 8)
+    return {
+        "two_heads": (two_heads, lambda: two_heads.losses(flat)),
+        "residual": ((net := Residual()), lambda: net.losses(images)),
+        "recurrent": ((rnn := Recurrent()), lambda: rnn.losses(tokens)),
+        "attention": ((attention := Attention()), lambda: attention.losses(compiled)),
+        "dropout": ((noisy := Attention(0.3)), lambda: noisy.losses(compiled)),
+        "checkpoint": (two_heads, lambda: checkpointed(two_heads, flat)),
+        "vector": (two_heads, lambda: torch.stack(two_heads.losses(flat))),
+    }
+
+
+NAMES = ["two_heads", "residual", "recurrent", "attention", "dropout", "checkpoint", "vector"]
+
+
+def explicit(losses, params, v):
+    jacobian = reference(losses, params)
+    return jacobian @ (jacobian.T @ v), jacobian.T @ v
+
+
+def flattened(row, params):
+    return torch.cat(
+        [
+            torch.zeros(p.numel()).double() if d is None else d.to_dense().double().reshape(-1)
+            for p, d in zip(params, row, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("products", ["double_backward", "forward", "difference"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_product_is_that_of_the_explicit_gramian(two_heads, name, products):
+    model, closure = models(two_heads)[name]
+    params = list(model.parameters())
+    replay = Replay(closure)
+    losses = replay.first()
+    v = torch.tensor([0.7, -0.4, 1.1][: len(losses)], dtype=torch.float64)
+    values, direction = explicit(list(losses), params, v)
+    before = [p.detach().clone() for p in params]
+    product = gramian_product(losses, params, v, products=products, replay=replay)
+    size = values.abs().max()
+    tolerance = 1e-2 if products == "difference" else 2e-6
+    assert (torch.from_numpy(product.values) - values).abs().max() < tolerance * size
+    torch.testing.assert_close(
+        flattened(product.direction, params), direction, rtol=1e-5, atol=1e-6
+    )
+    for p, old in zip(params, before, strict=True):
+        assert torch.equal(p, old) and p.grad is None
+        assert torch.autograd.forward_ad.unpack_dual(p.detach()).tangent is None
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_traps_of_gradients_are_those_of_products(case):
+    losses, params = case()
+    v = torch.linspace(0.3, 1.0, len(losses), dtype=torch.float64)
+    values, direction = explicit(losses, params, v)
+    product = gramian_product(losses, params, v)
+    loose = 1e-2 if params[0].dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(torch.from_numpy(product.values), values, rtol=loose, atol=loose)
+    torch.testing.assert_close(
+        flattened(product.direction, params), direction, rtol=10 * loose, atol=10 * loose
+    )
+    owners = [
+        d.untyped_storage().data_ptr()
+        for d in product.direction
+        if d is not None and d.layout is torch.strided
+    ]
+    assert len(set(owners)) == len(owners)
+
+
+@pytest.mark.parametrize("products", EXACT)
+def test_a_product_along_another_direction_is_that_of_two_jacobians(two_heads, products):
+    params = list(two_heads.parameters())
+    x, y = torch.randn(2, 6, 5)
+    v = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    first, second = reference(two_heads.losses(x), params), reference(two_heads.losses(y), params)
+    along = gramian_product(two_heads.losses(y), params, v).direction
+    replay = Replay(lambda: two_heads.losses(x))
+    product = gramian_product(
+        replay.first(), params, v, products=products, replay=replay, along=along
+    )
+    expected = first @ (second.T @ v)
+    torch.testing.assert_close(torch.from_numpy(product.values), expected, rtol=1e-5, atol=1e-6)
+
+
+class Twice(torch.autograd.Function):
+    """Has a backward that cannot be differentiated, and no forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g
+
+
+class Hidden(Twice):
+    """Has a backward that autograd does not see."""
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g.data
+
+
+def flash(model, x):
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        return [model.layer.self_attn(x, x, x, need_weights=False)[0].square().mean()]
+
+
+@pytest.mark.parametrize("function", [Twice, Hidden])
+def test_operators_without_what_a_product_needs_are_refused_with_advice(function):
+    x = nn.Parameter(torch.tensor([1.0, -2.0]))
+    replay = Replay(lambda: [function.apply(x).square().sum() + x.sum(), (3 * x).sum()])
+    for products, advice in (("double_backward", "closure"), ("forward", "'difference'")):
+        with pytest.raises(RuntimeError, match=f"products='{products}'.*{advice}"):
+            gramian_product(replay.first(), [x], [0.5, 0.5], products=products, replay=replay)
+    product = gramian_product(replay.first(), [x], [0.5, 0.5], products="difference", replay=replay)
+    values, _ = explicit(replay.first(), [x], torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert (torch.from_numpy(product.values) - values).abs().max() < 2e-3 * values.abs().max()
+
+
+def test_fused_operators_say_what_to_do_instead():
+    model, x = Attention(), torch.randn(3, 4, 8)
+    params = list(model.parameters())
+    with pytest.raises(RuntimeError, match="SDPBackend.MATH"):
+        gramian_product(flash(model, x), params, [1.0])
+    rnn = Recurrent()
+    rnn.mkldnn = True
+    replay = Replay(lambda: rnn.losses(torch.arange(12).reshape(3, 4) % 11))
+    with pytest.raises(RuntimeError, match="products='forward'.*double_backward"):
+        gramian_product(
+            replay.first(), list(rnn.parameters()), [1, 1], products="forward", replay=replay
+        )
+
+
+def test_a_reentrant_checkpoint_needs_forward_mode_or_another_checkpoint(two_heads):
+    x = torch.randn(6, 5, requires_grad=True)
+    z = checkpoint(two_heads.trunk, x, use_reentrant=True)
+    losses = [head(z).square().mean() for head in two_heads.heads]
+    with pytest.raises(ValueError, match="reentrant"):
+        gramian_product(losses, list(two_heads.parameters()), [1, 1], engine="steal")
+
+
+def test_a_closure_that_returns_other_losses_is_refused(two_heads):
+    params = list(two_heads.parameters())
+    calls = []
+
+    def draws():
+        calls.append(None)
+        return two_heads.losses(torch.full((6, 5), float(len(calls))))
+
+    replay = Replay(draws)
+    with pytest.raises(ValueError, match=r"closure: losses\[0\] was .* when called again"):
+        gramian_product(replay.first(), params, [1, 1], products="forward", replay=replay)
+    shorter = Replay(lambda: two_heads.losses(torch.ones(2, 5)) * (2 if not calls.clear() else 1))
+    losses = shorter.first()[:2]
+    with pytest.raises(ValueError, match="2 losses at first and 4"):
+        gramian_product(losses, params, [1, 1], products="forward", replay=shorter)
+    with pytest.raises(ValueError, match="needs a closure"):
+        gramian_product(two_heads.losses(torch.ones(2, 5)), params, [1, 1], products="forward")
+    with pytest.raises(ValueError, match="products = 'exact'"):
+        gramian_product(two_heads.losses(torch.ones(2, 5)), params, [1, 1], products="exact")
+    with pytest.raises(ValueError, match=r"v\[1\] = nan"):
+        gramian_product(two_heads.losses(torch.ones(2, 5)), params, [1, float("nan")])
+
+
+def test_random_numbers_go_on_as_if_the_closure_had_run_once():
+    x = nn.Parameter(torch.ones(50))
+    replay = Replay(lambda: [nn.functional.dropout(x, 0.5).sum(), x.square().sum()])
+    torch.manual_seed(3)
+    losses = replay.first()
+    expected = torch.get_rng_state()
+    gramian_product(losses, [x], [1.0, 1.0], products="forward", replay=replay)
+    assert torch.equal(torch.get_rng_state(), expected)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_graph_is_freed_unless_it_is_kept(two_heads, keep):
+    """Held losses must not keep the activations of the last step alive during the next."""
+    params = list(two_heads.parameters())
+    z = two_heads.trunk(torch.randn(6, 5)).sigmoid()
+    alive = weakref.ref(z.untyped_storage())
+    losses = [head(z).square().mean() for head in two_heads.heads]
+    del z
+    gramian_product(losses, params, [0.5, 0.5], retain_graph=keep)
+    gc.collect()
+    if keep:
+        torch.autograd.grad(losses[0], params, allow_unused=True)
+    else:
+        with pytest.raises(RuntimeError, match="second time"):
+            torch.autograd.grad(losses[0], params, allow_unused=True)
+    assert keep or alive() is None
+
+
+def test_bfloat16_losses_take_weights_in_full_precision():
+    x = nn.Parameter(torch.tensor([1.0, 1.0]))
+    product = gramian_product([x[0].bfloat16() * 1, x[1] * 1], [x], [0.7, 1e-9])
+    assert product.direction[0].tolist() == pytest.approx([0.7, 1e-9], rel=4e-3)
+    assert product.values[0] == pytest.approx(0.7, rel=4e-3)

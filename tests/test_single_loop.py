@@ -1,0 +1,362 @@
+"""Methods that follow their weights by one product a step, or by the losses alone."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from test_gradients import reference
+
+from pyfront import EPO, FERERO, MirrorTchebycheff, SingleLoopMGDA, SmoothTchebycheff
+from pyfront.dual import onto_simplex
+from pyfront.functional import min_norm_weights
+from pyfront.problems import ConcaveProblem, QuadraticProblem
+
+X = torch.linspace(-1, 1, 30).reshape(6, 5)
+METHODS = {
+    "mgda": lambda base, **options: SingleLoopMGDA(base, **options),
+    "frank-wolfe": lambda base, **options: SingleLoopMGDA(base, update="frank_wolfe", **options),
+    "ferero": lambda base, **options: FERERO(base, [0.7, 0.3], **options),
+    "smooth": lambda base, **options: SmoothTchebycheff(base, [0.7, 0.3], **options),
+    "mirror": lambda base, **options: MirrorTchebycheff(base, [0.7, 0.3], **options),
+}
+BY_PRODUCTS = ["mgda", "frank-wolfe", "ferero"]
+
+
+def sgd(params, lr=0.1):
+    return torch.optim.SGD(list(params), lr=lr)
+
+
+def relative_error(losses, target):
+    return ((losses.detach() - target) / target).abs().max().item()
+
+
+# ------------------------------------------------------------------------------------------- MGDA
+
+
+@pytest.mark.parametrize(("update", "tolerance"), [("projected", 0.02), ("frank_wolfe", 0.06)])
+def test_at_one_point_the_weights_go_to_those_of_mgda(update, tolerance):
+    problem = QuadraticProblem(5, scales=[1.0, 4.0, 0.5, 1.0, 2.0])
+    theta = torch.nn.Parameter(torch.tensor([0.3, -0.2, 0.5, 0.1, 0.4], dtype=torch.float64))
+    opt = SingleLoopMGDA(
+        sgd([theta], 0.0), update=update, rate=0.05 if update != "projected" else 0.3
+    )
+    for _ in range(300):
+        report = opt.step(problem.losses(theta))
+    jacobian = reference(list(problem.losses(theta)), [theta])
+    exact, _ = min_norm_weights(jacobian @ jacobian.T)
+    gaps = opt.report.gap, (report.weights - exact).abs().max().item()
+    assert gaps[1] < tolerance and gaps[0] >= 0.0
+    assert abs(report.weights.sum().item() - 1.0) < 1e-12 and (report.weights >= 0).all()
+
+
+@pytest.mark.parametrize("update", ["projected", "frank_wolfe"])
+def test_it_ends_on_the_front(update):
+    problem = QuadraticProblem(4, scales=[1.0, 3.0, 0.2, 1.0])
+    theta = torch.nn.Parameter(torch.tensor([2.0, -1.0, 0.5, 3.0], dtype=torch.float64))
+    opt = SingleLoopMGDA(sgd([theta], 0.1), update=update, rate=0.05)
+    for _ in range(600):
+        opt.step(problem.losses(theta))
+    point = theta.detach()  # the Pareto set is the unit simplex
+    assert abs(point.sum().item() - 1.0) < 1e-2 and point.min() > -1e-2
+
+
+def test_a_projection_is_the_nearest_point_of_the_simplex():
+    rng = np.random.default_rng(0)
+    for m in (1, 2, 5, 20):
+        v = 3 * rng.normal(size=m)
+        w = onto_simplex(v)
+        assert abs(w.sum() - 1) < 1e-12 and (w >= 0).all()
+        others = rng.dirichlet(np.ones(m), size=100)
+        assert (((others - w) @ (v - w)) <= 1e-9).all()  # the variational inequality
+
+
+def test_two_batches_give_the_product_of_two_jacobians(two_heads):
+    opt = SingleLoopMGDA(sgd(two_heads.parameters(), 0.0))
+    params = list(two_heads.parameters())
+    x, y = torch.randn(2, 6, 5)
+    seen = []
+    opt.observe = lambda report, product, r: (seen.append(product), report)[1]
+    opt.step(two_heads.losses(x), second=two_heads.losses(y))
+    first, second = reference(two_heads.losses(x), params), reference(two_heads.losses(y), params)
+    w = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.from_numpy(seen[0]), first @ (second.T @ w), rtol=1e-5, atol=1e-7
+    )
+    flat = torch.cat([p.grad.double().reshape(-1) for p in params])
+    torch.testing.assert_close(flat, 0.5 * (first + second).T @ w, rtol=1e-5, atol=1e-6)
+
+
+def test_one_batch_blames_the_noisy_task_and_two_do_not():
+    """Mean gradients e₁, e₂: w = (½, ½). Noise on the first adds its variance to C₁₁ alone."""
+    means = {}
+    for batches in (1, 2):
+        generator = torch.Generator().manual_seed(0)
+        x = torch.nn.Parameter(torch.zeros(12, dtype=torch.float64))
+        opt = SingleLoopMGDA(sgd([x], 0.0), rate=0.1)
+
+        def losses(x=x, generator=generator):
+            noise = 0.7 * torch.randn(12, generator=generator, dtype=torch.float64)
+            return [x[0] + noise @ x, x[1] * 1]
+
+        total = torch.zeros(2, dtype=torch.float64)
+        for step in range(400):
+            second = losses() if batches == 2 else None
+            weights = opt.step(losses(), second=second).weights
+            total += weights if step >= 200 else 0
+        means[batches] = (total / 200)[0].item()
+    assert means[1] < 0.25 and abs(means[2] - 0.5) < 0.12
+
+
+def test_bad_second_batches(two_heads):
+    base = sgd(two_heads.parameters())
+    opt = SingleLoopMGDA(base)
+    a, b = two_heads.losses(X)
+    with pytest.raises(ValueError, match="second: expected 2 losses, got 1"):
+        opt.step(two_heads.losses(X), second=[a])
+    with pytest.raises(ValueError, match=r"second\[1\] = nan"):
+        opt.step(two_heads.losses(X), second=[a, b * math.nan])
+    with pytest.raises(ValueError, match="second needs losses"):
+        opt.step(second=[a, b])
+    with pytest.raises(ValueError, match="second: not with"):
+        SingleLoopMGDA(base, task_gradients="own").step(two_heads.losses(X), second=[a, b])
+    with pytest.raises(ValueError, match="second: needs products='double_backward'"):
+        SingleLoopMGDA(base, products="forward").step(lambda: two_heads.losses(X), second=[a, b])
+    assert all(p.grad is None for p in two_heads.parameters())
+
+
+# -------------------------------------------------------------------------------------- Tchebycheff
+
+
+def test_smooth_tchebycheff_descends_on_the_smooth_maximum(two_heads):
+    params = list(two_heads.parameters())
+    opt = SmoothTchebycheff(sgd(params), [0.6, 0.2], smoothing=0.3)
+    opt.backward(two_heads.losses(X))
+    value = 0.3 * torch.logsumexp(
+        torch.tensor([1.5, 0.5]) * torch.stack(two_heads.losses(X)) / 0.3, dim=0
+    )
+    for p, g in zip(params, torch.autograd.grad(value, params), strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-5, atol=1e-6)
+
+
+def test_smooth_tchebycheff_nears_the_ray_as_it_sharpens():
+    problem, r, errors = QuadraticProblem(3), [1.0, 1.1, 1.2], []
+    for smoothing in (0.1, 0.01):
+        theta = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+        opt = SmoothTchebycheff(sgd([theta], 0.02), r, smoothing=smoothing)
+        for _ in range(400):
+            opt.step(problem.losses(theta))
+        errors.append(relative_error(problem.losses(theta), problem.point(r)))
+    assert errors[1] < 5e-3 and 5 * errors[1] < errors[0]
+
+
+def test_the_average_of_mirror_descent_is_at_the_point_of_the_preference():
+    problem, r = QuadraticProblem(3), [1.0, 1.1, 1.2]
+    theta = torch.nn.Parameter(torch.tensor([0.9, 0.2, 0.1], dtype=torch.float64))
+    model = torch.nn.ParameterList([theta])
+    average = torch.optim.swa_utils.AveragedModel(model)
+    opt = MirrorTchebycheff(sgd([theta], 0.1), r, rate=0.3)
+    for step in range(700):
+        opt.step(problem.losses(theta))
+        if step >= 200:
+            average.update_parameters(model)
+    (mean,) = average.module
+    assert relative_error(problem.losses(mean), problem.point(r)) < 5e-3
+
+
+# ------------------------------------------------------------------------------------------- FERERO
+
+
+@pytest.mark.parametrize("r", [[0.5, 0.5], [0.7, 0.3]])
+def test_ferero_ends_on_the_ray_of_the_concave_front(r):
+    problem = ConcaveProblem(n=20)
+    theta = torch.nn.Parameter(problem.start(seed=3))
+    opt = FERERO(sgd([theta], 0.05), r, gain=2.0)
+    for _ in range(700):
+        opt.step(problem.losses(theta))
+    assert relative_error(problem.losses(theta), problem.point(r)) < 1e-2
+
+
+def test_ferero_ends_on_the_ray_for_many_tasks():
+    problem, r = QuadraticProblem(5), [1.0, 1.02, 1.04, 1.06, 1.08]
+    theta = torch.nn.Parameter(torch.linspace(0.8, 0.1, 5, dtype=torch.float64))
+    opt = FERERO(sgd([theta], 0.1), r)
+    for _ in range(600):
+        opt.step(problem.losses(theta))
+    assert relative_error(problem.losses(theta), problem.point(r)) < 1e-2
+
+
+def test_ferero_meets_linear_constraints():
+    """l₁ = 0.1 on the segment between the corners: ‖θ − e₁‖² = 0.2, so θ = (1 − √0.1, √0.1)."""
+    problem = QuadraticProblem(2)
+    expected = torch.tensor([0.1, (1 - math.sqrt(0.1)) ** 2], dtype=torch.float64)
+    for options in (
+        {"equalities": ([[1.0, 0.0]], [0.1])},
+        {"inequalities": ([[1.0, 0.0]], [0.1]), "cone": [[0.05, 0.95]]},
+    ):
+        theta = torch.nn.Parameter(torch.tensor([0.2, 0.9], dtype=torch.float64))
+        opt = FERERO(sgd([theta], 0.1), **options)
+        for _ in range(600):
+            opt.step(problem.losses(theta))
+        assert relative_error(problem.losses(theta), expected) < 1e-2
+
+
+def test_a_cone_of_one_row_is_its_weighted_sum():
+    problem = QuadraticProblem(3)
+    theta = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    opt = FERERO(sgd([theta], 0.3), cone=[[1.0, 2.0, 1.0]])
+    for _ in range(100):
+        opt.step(problem.losses(theta))
+    torch.testing.assert_close(theta.detach(), torch.tensor([0.25, 0.5, 0.25]).double())
+
+
+def test_bad_constraints_of_ferero(two_heads):
+    base = sgd(two_heads.parameters())
+    for options, message in [
+        ({"cone": [[1.0, -1.0]]}, r"cone\[0\]: its sum is 0"),
+        ({"equalities": ([[1.0, 0.0]], [0.1, 0.2])}, r"equalities\[1\]: expected 1 values"),
+        ({"inequalities": ([[math.nan, 0.0]], [0.1])}, r"inequalities\[0\]\[0\] = nan"),
+        ({"gain": 0.0}, "gain = 0.0"),
+        ({"rate": math.inf}, "rate = inf"),
+        ({"preference": [1.0, 0.0]}, r"preference\[1\] = 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            FERERO(base, **options)
+    with pytest.raises(ValueError, match="cone: expected 2 columns, one a task, got 3"):
+        FERERO(base, cone=[[1, 1, 1]]).step(two_heads.losses(X))
+    with pytest.raises(ValueError, match="expected 3, one per entry of preference, got 2"):
+        FERERO(base, [1, 1, 1]).step(two_heads.losses(X))
+
+
+# --------------------------------------------------------------------------- what they all promise
+
+
+@pytest.mark.parametrize("name", BY_PRODUCTS)
+def test_all_ways_to_a_product_take_the_same_steps(two_heads, name):
+    ends = {}
+    for way in ("double_backward", "forward", "rows", "accumulate", "sum", "fixed"):
+        model = copy.deepcopy(two_heads)
+        options = {"rows": {"task_gradients": "own"}, "forward": {"products": "forward"}}
+        scale = {"scale": "sum"} if way == "sum" else {}
+        base = sgd(model.trunk.parameters(), 0.05 if scale else 0.1)
+        opt = METHODS[name](base, **scale, **options.get(way, {}))
+        for _ in range(4):
+            if way == "accumulate":
+                opt.accumulate([0.5 * loss for loss in model.losses(X)])
+                opt.step([0.5 * loss for loss in model.losses(X)])
+            elif way == "forward":
+                opt.step(lambda model=model: model.losses(X))
+            elif way == "fixed":
+                losses = model.losses(X)
+                opt.step(losses, fixed=0.0 * losses[0])
+            else:
+                opt.step(model.losses(X))
+        ends[way] = torch.cat(
+            [model.trunk.weight.flatten(), opt.report.weights / (2 if scale else 1)]
+        )
+    for end in ends.values():
+        torch.testing.assert_close(end, ends["double_backward"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_checkpoint_resumes_bit_for_bit(two_heads, name):
+    opt = METHODS[name](torch.optim.Adam(two_heads.parameters(), lr=0.01), weight_smoothing=0.5)
+    for _ in range(4):
+        opt.step(two_heads.losses(X))
+    twin = copy.deepcopy(two_heads)
+    other = METHODS[name](torch.optim.Adam(twin.parameters(), lr=0.01), weight_smoothing=0.5)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for _ in range(4):
+        opt.step(two_heads.losses(X))
+        other.step(twin.losses(X))
+    assert opt.memory == other.memory
+    for p, q in zip(two_heads.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert copy.deepcopy(opt).memory == opt.memory
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_scaler_changes_nothing_and_a_skipped_step_is_not_remembered(two_heads, name):
+    plain = copy.deepcopy(two_heads)
+    opt, scaled = METHODS[name](sgd(plain.parameters())), METHODS[name](sgd(two_heads.parameters()))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
+    for _ in range(3):
+        opt.step(plain.losses(X))
+        scaled.backward(two_heads.losses(X), scaler=scaler)
+        scaler.step(scaled)
+        scaler.update()
+    assert opt.memory == scaled.memory
+    assert torch.equal(plain.trunk.weight, two_heads.trunk.weight)
+    memory = copy.deepcopy(scaled.memory)
+    two_heads.trunk.weight.register_hook(lambda g: g * math.inf)
+    assert scaled.backward(two_heads.losses(X), scaler=scaler).status == "nonfinite"
+    assert scaled.memory == memory
+
+
+@pytest.mark.parametrize("name", BY_PRODUCTS)
+def test_forward_mode_under_a_scaler_is_the_unscaled_step(two_heads, name):
+    plain = copy.deepcopy(two_heads)
+    opt = METHODS[name](sgd(plain.parameters()), products="forward")
+    scaled = METHODS[name](sgd(two_heads.parameters()), products="forward")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for _ in range(2):
+        opt.step(lambda: plain.losses(X))
+        scaled.backward(lambda: two_heads.losses(X), scaler=scaler)
+        scaler.step(scaled)
+        scaler.update()
+    assert opt.memory == scaled.memory
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bad_losses_change_nothing(two_heads, name):
+    opt = METHODS[name](sgd(two_heads.parameters()))
+    opt.step(two_heads.losses(X))
+    memory, weight = copy.deepcopy(opt.memory), two_heads.trunk.weight.detach().clone()
+    a, b = two_heads.losses(X)
+    for bad, message in [
+        ([a, b * math.nan], r"losses\[1\] = nan"),
+        ([a, b.detach()], r"losses\[1\] = .*no graph"),
+        ([], "at least one loss"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            opt.step(bad)
+    torch.autograd.grad(b, list(two_heads.heads[1].parameters()))
+    with pytest.raises(ValueError, match="freed"):
+        opt.step([a, b])
+    assert opt.memory == memory and torch.equal(two_heads.trunk.weight, weight)
+
+
+def test_bad_options(two_heads):
+    base = sgd(two_heads.parameters())
+    for make, message in [
+        (lambda: SingleLoopMGDA(base, update="newton"), "update = 'newton'"),
+        (lambda: SingleLoopMGDA(base, rate=0.0), "rate = 0.0"),
+        (lambda: SingleLoopMGDA(base, products="magic"), "products = 'magic'"),
+        (lambda: SmoothTchebycheff(base, [1, 1], smoothing=0.0), "smoothing = 0.0"),
+        (lambda: MirrorTchebycheff(base, [1, 1], rate=-1.0), "rate = -1.0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make()
+    unreached = torch.ones((), requires_grad=True) * 2
+    with pytest.raises(ValueError, match=r"losses\[2\]: the graph reaches no parameter"):
+        SingleLoopMGDA(base).step([*two_heads.losses(X), unreached])
+    with pytest.raises(ValueError, match="needs a closure"):
+        SingleLoopMGDA(base, products="forward").step(two_heads.losses(X))
+
+
+def test_every_and_a_change_of_the_number_of_tasks():
+    x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    opt = SingleLoopMGDA(sgd([x], 1e-3), every=3)
+    weights = [opt.step([x[0] ** 2, x[1] ** 2]).weights[0].item() for _ in range(7)]
+    assert weights[0] == weights[1] == weights[2] != weights[3] == weights[5] != weights[6]
+    assert opt.step([x[0] ** 2, x[1] ** 2, x.sum() ** 2]).weights.numel() == 3
+
+
+def test_an_exact_method_with_refreshed_and_averaged_weights_ends_on_the_ray():
+    problem, r = ConcaveProblem(n=20), [0.7, 0.3]
+    theta = torch.nn.Parameter(problem.start(seed=3))
+    opt = EPO(sgd([theta], 0.05), r, every=5, weight_smoothing=0.5)
+    for _ in range(300):
+        opt.step(problem.losses(theta))
+    assert relative_error(problem.losses(theta), problem.point(r)) < 5e-2
