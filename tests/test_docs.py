@@ -34,7 +34,14 @@ def test_the_methods_have_examples():
         assert sum(len(test.examples) for test in doctest.DocTestFinder().find(module)) > 0
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if ">>>" in page.read_text("utf-8")]
+
+
+def test_the_page_on_preferences_has_examples():
+    assert DOCS / "preferences.md" in PAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_run(page):
     result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert result.attempted > 0 and result.failed == 0
