@@ -65,7 +65,7 @@ class Corral {
 
   // Returns false if the vertex lies, to rounding, in the affine hull of the others. It is appended
   // all the same: it may replace one of them.
-  PYFRONT_HOST_DEVICE bool append(Index vertex, double weight) {
+  PYFRONT_HOST_DEVICE_CALL bool append(Index vertex, double weight) {
     team_.sync();
     if (team_.rank() == 0) {
       vertices_[size_] = vertex;
@@ -85,7 +85,7 @@ class Corral {
   PYFRONT_HOST_DEVICE void drop_last() { --size_; }
 
   // δ with Σδ = 0 that cancels the slopes s of the objective: D δ = −(s − s_0).
-  PYFRONT_HOST_DEVICE void newton(const double* slopes, double* direction) {
+  PYFRONT_HOST_DEVICE_CALL void newton(const double* slopes, double* direction) {
     team_.sync();
     for (Index i = 1 + team_.rank(); i < size_; i += team_.size()) {
       differences_[i] = slopes[0] - slopes[i];
@@ -125,7 +125,7 @@ class Corral {
 
   // Moves by the longest t ≤ 1 that keeps the weights ≥ 0 and drops the vertices that reach 0.
   // Returns whether t = 1.
-  PYFRONT_HOST_DEVICE bool step(const double* direction) {
+  PYFRONT_HOST_DEVICE_CALL bool step(const double* direction) {
     double length = 1.0;
     Index blocking = size_;
     for (Index i = 0; i < size_; ++i) {
@@ -205,7 +205,7 @@ class Corral {
   // (−yᵀR, 1) / √ρ. A vertex within rounding of the others' affine hull gets the noise as its pivot
   // (a negative pivot shows how much there is). The model then overestimates the curvature, so a
   // step still descends, and a slope above rounding makes it long enough to drop a vertex.
-  PYFRONT_HOST_DEVICE bool add_row(Index position) {
+  PYFRONT_HOST_DEVICE_CALL bool add_row(Index position) {
     const double* const base = gramian_ + vertices_[0] * stride_;
     const auto added = vertices_[position];
     const double* const column = gramian_ + added * stride_;
@@ -223,8 +223,7 @@ class Corral {
       pivot -= dots_[i] * dots_[i];
     }
     const double noise = noise_ * (column[added] + base[vertices_[0]]);
-    const double inverse =
-        1.0 / std::sqrt(larger(larger(std::fabs(pivot), noise), smallest_pivot));
+    const double inverse = 1.0 / std::sqrt(larger(larger(std::fabs(pivot), noise), smallest_pivot));
     team_.sync();
     for (Index i = 1 + team_.rank(); i <= position; i += team_.size()) {
       fresh[i] = i == position ? inverse : fresh[i] * inverse;
@@ -247,7 +246,7 @@ class Corral {
 
   // Rotations of neighbouring rows collect column r of R in the last row, which then goes with it:
   // what is left is the inverse factor of D without row and column r.
-  PYFRONT_HOST_DEVICE void remove(Index position) {
+  PYFRONT_HOST_DEVICE_CALL void remove(Index position) {
     for (Index i = position; i + 1 < size_; ++i) {
       double* const upper = row(i);
       double* const lower = row(i + 1);
@@ -272,7 +271,7 @@ class Corral {
     --size_;
   }
 
-  PYFRONT_HOST_DEVICE void remove_base() {
+  PYFRONT_HOST_DEVICE_CALL void remove_base() {
     swap(0, size_ - 1);
     --size_;
     Index smallest = 0;

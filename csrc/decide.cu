@@ -92,8 +92,7 @@ __device__ void advance(const ParetoMtlStep& step, const ParetoMtl<WarpTeam>& so
   __syncwarp();
   if (WarpTeam::rank() != 0) return;
   state[1] = steps;
-  if (inside || status == Status::stationary ||
-      steps >= static_cast<double>(step.warmup_steps)) {
+  if (inside || status == Status::stationary || steps >= static_cast<double>(step.warmup_steps)) {
     state[0] = static_cast<double>(Phase::descent);
     state[2] = inside ? 1.0 : 0.0;
   }
@@ -140,10 +139,10 @@ std::size_t reserve_shared(Kernel kernel, std::int64_t rows, int device) {
   check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
         "cudaDeviceGetAttribute", device);
   if (bytes > static_cast<std::size_t>(limit)) {
-    throw std::invalid_argument(
-        "min-norm problem of " + std::to_string(rows) + " weights: it needs " +
-        std::to_string(bytes) + " bytes of shared memory, CUDA device " + std::to_string(device) +
-        " has " + std::to_string(limit));
+    throw std::invalid_argument("min-norm problem of " + std::to_string(rows) +
+                                " weights: it needs " + std::to_string(bytes) +
+                                " bytes of shared memory, CUDA device " + std::to_string(device) +
+                                " has " + std::to_string(limit));
   }
   const DeviceGuard guard(device);
   check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

@@ -23,7 +23,8 @@ inline constexpr int vector_bytes = 16;  // that one lane reads at a time
 inline constexpr int tile_rows = 8;      // of one 8 × 8 product of the float64 matrix unit
 inline constexpr int row_lanes = 4;      // lanes that read one of its rows
 
-// ------------------------------------------------------------------------ the Gramian, warp by warp
+// ------------------------------------------------------------------------ the Gramian, warp by
+// warp
 
 // A warp multiplies 8 × 4 matrices of float64. With m ≤ 4 its eight rows are `copies` times the m
 // tasks at different columns, of whose products only those inside a copy count; with m > 8 they are
@@ -121,9 +122,7 @@ struct Plan {
   std::int64_t slots = 0;  // partial sums of each entry of C
 };
 
-constexpr int vector_length(DType dtype) {
-  return static_cast<int>(vector_bytes / size_of(dtype));
-}
+constexpr int vector_length(DType dtype) { return static_cast<int>(vector_bytes / size_of(dtype)); }
 
 namespace detail {
 

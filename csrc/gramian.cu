@@ -1,11 +1,11 @@
 // C = J Jᵀ and d = Jᵀ w on a CUDA device (sm_80 and newer).
 //
 // Float32 and narrower elements are widened to float64, where their products are exact, and
-// multiplied by the float64 matrix unit. In its 8 × 8 × 4 product J Jᵀ a lane holds the same element
-// of the left and of the right factor, and the order of the columns is free: so a lane loads 16
-// bytes of one task, and each element of them goes into one product, with no shuffle and no shared
-// memory. Each thread block keeps its sums in registers over all of its tiles; a second kernel adds
-// the thread blocks' sums in a fixed order.
+// multiplied by the float64 matrix unit. In its 8 × 8 × 4 product J Jᵀ a lane holds the same
+// element of the left and of the right factor, and the order of the columns is free: so a lane
+// loads 16 bytes of one task, and each element of them goes into one product, with no shuffle and
+// no shared memory. Each thread block keeps its sums in registers over all of its tiles; a second
+// kernel adds the thread blocks' sums in a fixed order.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -141,8 +141,7 @@ __device__ __forceinline__ void multiply(double (&sums)[2], double left, double 
 }
 
 template <class T, int rows, int groups, int unroll>
-__global__ void __launch_bounds__(threads,
-                                  resident_blocks(Shape{rows, groups, unroll}))
+__global__ void __launch_bounds__(threads, resident_blocks(Shape{rows, groups, unroll}))
     gramian_kernel(const __grid_constant__ BlockTable table, int tasks, std::int64_t tiles,
                    std::int64_t first_slot, std::int64_t slots, double* partials) {
   constexpr Shape shape{rows, groups, unroll};

@@ -130,7 +130,7 @@ class NearestPoint {
 
   // Scales by a power of two, so that nothing rounds, to a largest entry of about 1. Returns that
   // power, 0 if C and c are zero, NaN if they are not finite.
-  PYFRONT_HOST_DEVICE double load(const double* gramian, const double* linear) {
+  PYFRONT_HOST_DEVICE_CALL double load(const double* gramian, const double* linear) {
     double largest = 0.0;
     double poison = 0.0;  // NaN as soon as one entry is not finite
     for (Index i = 0; i < tasks_; ++i) largest = larger(largest, gramian[i * tasks_ + i]);
@@ -180,7 +180,7 @@ class NearestPoint {
 
   // s = Cw + c as if in twice the precision, for vertices so much longer than the corral's point
   // that the rounding of s_j hides the sign of their violation.
-  PYFRONT_HOST_DEVICE void exact_slopes() {
+  PYFRONT_HOST_DEVICE_CALL void exact_slopes() {
     team_.sync();
     for (Index j = team_.rank(); j < tasks_; j += team_.size()) {
       const double* const row = gramian_ + j * stride_;
@@ -209,17 +209,17 @@ class NearestPoint {
       objective += weight * (slopes_[i] + linear_[i]);
     }
     const double tasks = static_cast<double>(tasks_);
-    const double floor = 4 * unit_roundoff * tasks *
-                         (certificate.norm * certificate.norm + certificate.linear);
+    const double floor =
+        4 * unit_roundoff * tasks * (certificate.norm * certificate.norm + certificate.linear);
     certificate.allowed = relative_gap * std::fabs(objective) + floor;
-    certificate.noise = unit_roundoff * tasks *
-                        (certificate.norm * largest_norm_ + certificate.linear);
+    certificate.noise =
+        unit_roundoff * tasks * (certificate.norm * largest_norm_ + certificate.linear);
     return certificate;
   }
 
   // Appends the vertices that violate s_j ≥ λ about as much as the worst does. Returns false if
   // none does beyond what the rounding of s_j explains.
-  PYFRONT_HOST_DEVICE bool grow(const Certificate& certificate, bool compensated) {
+  PYFRONT_HOST_DEVICE_CALL bool grow(const Certificate& certificate, bool compensated) {
     const double unit = compensated ? 0.0 : unit_roundoff * static_cast<double>(tasks_);
     const auto violation = [&](Index j) {
       const double noise =
@@ -270,7 +270,7 @@ class NearestPoint {
 
   // The support of w, the vertex of smallest norm first. The weight of vertices that depend on the
   // others goes to that one.
-  PYFRONT_HOST_DEVICE void start_from(const double* weights) {
+  PYFRONT_HOST_DEVICE_CALL void start_from(const double* weights) {
     Index base = tasks_;
     double sum = 0.0;
     for (Index j = 0; j < tasks_; ++j) {
@@ -337,11 +337,11 @@ class NearestPoint {
 
   Team team_;
   Index tasks_;
-  Index stride_;      // tasks_ rounded up to whole blocks: padding is zero
-  double* gramian_;   // C, scaled, by columns
-  double* linear_;    // c, scaled
-  double* slopes_;    // Cw + c
-  double* norms_;     // √C_ii
+  Index stride_;     // tasks_ rounded up to whole blocks: padding is zero
+  double* gramian_;  // C, scaled, by columns
+  double* linear_;   // c, scaled
+  double* slopes_;   // Cw + c
+  double* norms_;    // √C_ii
   double* targets_;
   double* direction_;
   double largest_norm_ = 0.0;

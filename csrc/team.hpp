@@ -5,8 +5,11 @@
 // Functions that are compiled for the processor and, by nvcc, for the GPU.
 #if defined(__CUDACC__)
 #define PYFRONT_HOST_DEVICE __host__ __device__
+// what is called from many places or seldom: the GPU has little room for instructions
+#define PYFRONT_HOST_DEVICE_CALL __host__ __device__ __noinline__
 #else
 #define PYFRONT_HOST_DEVICE
+#define PYFRONT_HOST_DEVICE_CALL
 #endif
 
 namespace pyfront {

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
+from pyfront import device_step
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
 from pyfront.batch import Accumulated, Batch, Losses, all_finite, finite_gramian, gather
@@ -136,6 +137,8 @@ class MultiTaskOptimizer(DelegatingOptimizer):
             ValueError, TypeError: losses, preference or gradients that cannot be used; the task and
                 the value are named, and parameters, ``.grad`` and state are as they were.
         """
+        if device_step.is_for(self, losses, scaler is not None):
+            return device_step.backward(self, losses, preference, fixed, retain_graph)
         batch = self._batch(losses, preference, scaler, fixed)
         params = self._params()
         one_backward = self._accumulated is None and self.task_gradients == "weighted"
