@@ -311,6 +311,8 @@ def _copy(gradient: Tensor | None) -> Tensor | None:
     """The values of ``gradient`` in a C-contiguous tensor of its own."""
     if gradient is None:
         return None
+    if gradient.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"gradients: device {gradient.device} is not supported by this build")
     if gradient.layout is not torch.strided:
         gradient = gradient.to_dense()
     return gradient.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
