@@ -138,7 +138,11 @@ class NearestPoint {
       largest = larger(largest, std::fabs(linear[i]));
       poison += 0.0 * linear[i];
     }
-    for (Index i = team_.rank(); i < tasks_ * tasks_; i += team_.size()) poison += 0.0 * gramian[i];
+    for (Index j = team_.rank(); j < tasks_; j += team_.size()) {
+      double row = 0.0;  // of its own, so that the rows' sums run side by side
+      for (Index i = 0; i < tasks_; ++i) row += 0.0 * gramian[j * tasks_ + i];
+      poison += row;
+    }
     if (team_.any(poison != 0.0)) return std::numeric_limits<double>::quiet_NaN();
     if (largest == 0.0) return 0.0;
 
