@@ -277,7 +277,7 @@ void add_device(py::module_& m) {
 #else
 void add_device(py::module_& m) {
   m.def("device_unavailable",
-        [] { return "pyfront was built without CUDA: the build found no nvcc"; });
+        [] { return "pyfront was built without CUDA: no nvcc, or PYFRONT_CUDA=OFF"; });
 }
 #endif
 
