@@ -10,7 +10,7 @@ namespace pyfront::dlpack {
 inline constexpr std::uint32_t major_version = 1;
 inline constexpr const char* capsule_name = "dlpack_exchange_api";
 
-enum DeviceType : std::int32_t { cpu = 1 };
+enum DeviceType : std::int32_t { cpu = 1, cuda = 2 };
 enum TypeCode : std::uint8_t { floating = 2, bfloat = 4 };
 
 struct Tensor {

@@ -23,13 +23,16 @@ constexpr std::int64_t size_of(DType dtype) {
 
 // Non-owning view of the Jacobian: m tasks × T blocks, one block a parameter. Element k of block b
 // is the same parameter element in every task, and every block is dense, so that a block is a
-// pointer and a length. A null pointer is a block of zeros.
+// pointer and a length. A null pointer is a block of zeros. All memory is on one device.
 struct GradientTable {
   std::int64_t tasks = 0;
   std::int64_t blocks = 0;
   std::span<void* const> pointers;        // [tasks × blocks], row-major
   std::span<const std::int64_t> lengths;  // [blocks], elements
   std::span<const DType> dtypes;          // [blocks]
+  int device = cpu;                       // or the number of a CUDA device
+
+  static constexpr int cpu = -1;
 
   void* at(std::int64_t task, std::int64_t block) const {
     return pointers[static_cast<std::size_t>(task * blocks + block)];

@@ -23,8 +23,8 @@ namespace py = pybind11;
 // A dense tensor's address, element type and layout, valid while the tensor lives.
 struct TensorView {
   void* data = nullptr;
-  std::optional<DType> dtype;  // empty: no gradient type of ours
-  bool on_cpu = true;
+  std::optional<DType> dtype;                      // empty: no gradient type of ours
+  std::optional<int> device = GradientTable::cpu;  // empty: a kind of device that is not supported
   std::span<const std::int64_t> shape;
   std::span<const std::int64_t> strides;
 };
@@ -99,7 +99,8 @@ class TensorReader {
     view.data = static_cast<std::byte*>(raw.data) + raw.byte_offset;
     view.dtype = dtype_of(raw);
     if (rank > 0 && raw.strides == nullptr) return false;
-    view.on_cpu = raw.device_type == dlpack::cpu;
+    view.device = device_of(raw.device_type == dlpack::cpu,
+                            raw.device_type == dlpack::cuda ? raw.device_id : -1);
     view.shape = {raw.shape, rank};
     view.strides = {raw.strides, rank};
     return true;
@@ -112,10 +113,21 @@ class TensorReader {
     strides = tensor.attr("stride")().cast<std::vector<std::int64_t>>();
     view.data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
     view.dtype = dtype_of(py::str(tensor.attr("dtype")).cast<std::string>());
-    view.on_cpu = tensor.attr("device").attr("type").cast<std::string>() == "cpu";
+    const auto device = tensor.attr("device");
+    const auto type = device.attr("type").cast<std::string>();
+    view.device = device_of(type == "cpu", type == "cuda" ? device.attr("index").cast<int>() : -1);
     view.shape = shape;
     view.strides = strides;
     return true;
+  }
+
+  // `cuda` is the number of a CUDA device, −1 for another kind.
+  static std::optional<int> device_of(bool cpu, [[maybe_unused]] int cuda) {
+    if (cpu) return GradientTable::cpu;
+#if defined(PYFRONT_CUDA)
+    if (cuda >= 0) return cuda;
+#endif
+    return {};
   }
 
   static std::optional<DType> dtype_of(const dlpack::Tensor& raw) {
@@ -168,8 +180,11 @@ class TensorTable {
             .blocks = blocks_,
             .pointers = pointers_,
             .lengths = lengths_,
-            .dtypes = dtypes_};
+            .dtypes = dtypes_,
+            .device = device()};
   }
+  // GradientTable::cpu, or the number of a CUDA device; the CPU where there is no tensor.
+  int device() const { return device_.value_or(GradientTable::cpu); }
   std::int64_t tasks() const { return tasks_; }
   std::int64_t blocks() const { return blocks_; }
   // (task, block) of tensors that must be copied first: not dense, or laid out unlike their block.
@@ -226,11 +241,7 @@ class TensorTable {
                            py::str(tensor.attr("dtype")).cast<std::string>() +
                            " is not supported; use float32, float64, bfloat16 or float16");
     }
-    if (!view.on_cpu) {
-      throw py::value_error(name(task, block) + ": device " +
-                            py::str(tensor.attr("device")).cast<std::string>() +
-                            " is not supported by this build; move the model to the CPU");
-    }
+    check_device(task, block, view, tensor);
     const auto count = element_count(view.shape);
     if (count > 0 && view.data == nullptr) {
       throw py::value_error(name(task, block) + ": the tensor has no memory of its own");
@@ -239,6 +250,22 @@ class TensorTable {
     tensors_.push_back(py::reinterpret_borrow<py::object>(tensor));
     check_block(task, block, view, count);
     pointers_[entry] = count > 0 ? view.data : nullptr;
+  }
+
+  void check_device(std::int64_t task, std::int64_t block, const TensorView& view,
+                    py::handle tensor) {
+    if (view.device && device_.value_or(*view.device) == *view.device) {
+      device_ = view.device;
+      return;
+    }
+    const auto found =
+        name(task, block) + ": device " + py::str(tensor.attr("device")).cast<std::string>();
+    if (!view.device) {
+      throw py::value_error(found + " is not supported by this build; move the model to the CPU");
+    }
+    const auto other = *device_ < 0 ? "the CPU" : "cuda:" + std::to_string(*device_);
+    throw py::value_error(found + ", but the tensors before it are on " + other +
+                          "; all gradients must be on one device");
   }
 
   void check_block(std::int64_t task, std::int64_t block, const TensorView& view,
@@ -280,6 +307,7 @@ class TensorTable {
 
   TensorReader reader_;
   std::vector<py::object> tensors_;  // whose memory the pointers show
+  std::optional<int> device_;
   std::int64_t tasks_ = 0;
   std::int64_t blocks_ = 0;
   std::vector<void*> pointers_;

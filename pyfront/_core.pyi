@@ -7,7 +7,11 @@ from numpy.typing import NDArray
 
 _Array = NDArray[np.float64]
 
+STATUSES: list[str]
+PHASES: list[str]
+
 class HighsUnavailable(ImportError): ...
+class DeviceError(RuntimeError): ...
 
 class GradientTable:
     """Non-owning view of m rows of T tensors, and of which of them cannot be read in place."""
@@ -22,6 +26,8 @@ class GradientTable:
     def tasks(self) -> int: ...
     @property
     def blocks(self) -> int: ...
+    @property
+    def device(self) -> int: ...
     @property
     def irregular(self) -> list[tuple[int, int]]: ...
     @property
@@ -66,3 +72,41 @@ def pareto_mtl(
     epsilon: float,
 ) -> tuple[_Array, str, float]: ...
 def non_uniformity(losses: _Array, preference: _Array) -> float: ...
+
+# On a CUDA device; addresses are of device memory and of a stream. Only with a core built by nvcc,
+# but for the first.
+def device_unavailable() -> str: ...
+
+class GramianPlan:
+    def __init__(self, table: GradientTable) -> None: ...
+    @property
+    def slots(self) -> int: ...
+
+def device_gramian(
+    table: GradientTable, plan: GramianPlan, c: int, partials: int, stream: int
+) -> None: ...
+def device_combine(
+    table: GradientTable, weights: int, direction: GradientTable, stream: int
+) -> None: ...
+def device_min_norm(
+    gramian: int, tasks: int, losses: int, weights: int, outcome: int, device: int, stream: int
+) -> None: ...
+def device_pareto_mtl_workspace(tasks: int, vectors: int) -> int: ...
+def device_pareto_mtl(
+    tasks: int,
+    vectors: int,
+    index: int,
+    epsilon: float,
+    warmup_steps: int,
+    average: float,
+    rescale: bool,
+    losses: int,
+    gramian: int,
+    reference_vectors: int,
+    state: int,
+    workspace: int,
+    weights: int,
+    outcome: int,
+    device: int,
+    stream: int,
+) -> None: ...

@@ -19,9 +19,11 @@ __all__ = [
     "Batch",
     "Losses",
     "all_finite",
+    "check_gramian",
     "combined",
     "finite_gramian",
     "gather",
+    "refuse_several_processes",
     "task_rows",
 ]
 
@@ -71,7 +73,7 @@ def gather(
 
     Raises a ``RuntimeError`` where torch.distributed runs more than one process.
     """
-    _refuse_several_processes()
+    refuse_several_processes()
     roots = as_losses(losses)
     values = loss_values(roots)
     extra = [] if fixed is None else as_losses([fixed], name="fixed")
@@ -91,8 +93,11 @@ def gather(
     return Batch(roots, values, unit, scaler is not None, sound)
 
 
-def _refuse_several_processes() -> None:
-    """Local gradients are not the whole batch's: each process would go its own way, silently."""
+def refuse_several_processes() -> None:
+    """Raises a ``RuntimeError`` where torch.distributed runs more than one process.
+
+    Local gradients are not the whole batch's: each process would go its own way, silently.
+    """
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return
@@ -122,7 +127,6 @@ def finite_gramian(
     Where a gradient is not finite, in any block or of the fixed loss: a ``ValueError`` that names
     it, or all NaN for a batch under a gradient scaler.
     """
-    m = batch.values.size
     if left_out is None:
         c = gradients.gramian()
         diagonal = np.diagonal(c)
@@ -132,6 +136,12 @@ def finite_gramian(
             raise ValueError("gramian_over='shared': no parameter is reached by two losses")
         c = gradients.select(kept).gramian()
         diagonal = np.diagonal(c) + np.diagonal(gradients.select(left_out).gramian())
+    return check_gramian(c, diagonal, batch)
+
+
+def check_gramian(c: FloatArray, diagonal: FloatArray, batch: Batch) -> FloatArray:
+    """C of the m losses as :func:`finite_gramian` gives it, for squared norms over all blocks."""
+    m = batch.values.size
     if batch.sound and np.isfinite(diagonal).all():
         return c[:m, :m] / batch.unit**2
     if batch.scaled:

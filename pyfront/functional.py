@@ -1,13 +1,14 @@
 """Pure functions from gradients, Gramians and losses to weights and directions.
 
 Every function takes tensors, arrays or lists, keeps no state and draws no graph. What has size m is
-computed and returned in float64 on the CPU.
+computed and returned in float64, on the CPU, or on the device of a CUDA input.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
 import numpy as np
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyfront import _core
+from pyfront import _core, devices
 from pyfront._arguments import FloatArray, MatrixLike, VectorLike, choice, matrix, require, vector
+from pyfront._tensors import as_rows, as_weights, buffer_for, check_out
 from pyfront.gradients import TaskGradients
 from pyfront.highs import highs_library_path
 from pyfront.preferences import as_preference, as_reference_vectors, check_index
@@ -58,7 +60,10 @@ def gramian(gradients: Gradients) -> Tensor:
         >>> gramian([[torch.ones(3), None], [torch.ones(3), torch.ones(2, 2)]]).tolist()
         [[3.0, 3.0], [3.0, 7.0]]
     """
-    return torch.from_numpy(TaskGradients(_rows(gradients)).gramian())
+    task_gradients = TaskGradients(as_rows(gradients))
+    if task_gradients.device.type == "cuda":
+        return devices.gramian(task_gradients.table)
+    return torch.from_numpy(task_gradients.gramian())
 
 
 @overload
@@ -80,7 +85,7 @@ def combine(
 
     Args:
         gradients: as for :func:`gramian`.
-        weights: w, [m], finite.
+        weights: w, [m], finite; a CUDA tensor, which only CUDA gradients take, is not looked at.
         out: where to write: T tensors (None leaves a block out), or [n] for an [m, n] input. Same
             shapes and dtypes as the blocks, and no memory in common with them.
 
@@ -97,17 +102,16 @@ def combine(
         [0.5, 1.0]
     """
     flat = isinstance(gradients, (Tensor, np.ndarray))
-    task_gradients = TaskGradients(_rows(gradients))
-    w = vector("weights", weights, task_gradients.tasks)
-    require("weights", w)
+    task_gradients = TaskGradients(as_rows(gradients))
+    w = as_weights(weights, task_gradients)
     likes = task_gradients.blocks()
     if out is None:
         targets: list[Tensor | None] = [g if g is None else torch.empty_like(g) for g in likes]
         task_gradients.combine(w, targets)
         return cast(Tensor, targets[0]) if flat else targets
     targets = [out] if isinstance(out, Tensor) else list(out)
-    _check_out(task_gradients, likes, targets)
-    buffers = [_buffer(t, like) for t, like in zip(targets, likes, strict=True)]
+    check_out(task_gradients, likes, targets)
+    buffers = [buffer_for(t, like) for t, like in zip(targets, likes, strict=True)]
     task_gradients.combine(w, buffers)
     with torch.no_grad():
         for target, buffer, like in zip(targets, buffers, likes, strict=True):
@@ -145,6 +149,8 @@ def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
     Source: Sener and Koltun 2018; Lin et al. 2019, eq. (14); solved by Wolfe's nearest-point method
     (Wolfe 1976) instead of plain Frank-Wolfe, so that it ends at machine precision.
     """
+    if isinstance(gramian, Tensor) and gramian.is_cuda:
+        return _min_norm_on_device(gramian)
     solution = min_norm(matrix("gramian", gramian))
     return torch.from_numpy(solution.weights), solution.gap
 
@@ -226,7 +232,7 @@ def epo_weights(
         values, c, r, epsilon, descent == "restricted"
     )
     return Report(
-        weights=torch.from_numpy(weights),
+        weights=_beside(torch.from_numpy(weights), gramian),
         phase=phase,
         status=status,
         non_uniformity=mu,
@@ -287,7 +293,8 @@ def pareto_mtl_weights(
     choice("phase", phase, get_args(ParetoMtlPhase))
     if not epsilon >= 0.0:
         raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0")
-    return pareto_mtl(values, c, vectors, index, phase, epsilon)
+    report = pareto_mtl(values, c, vectors, index, phase, epsilon)
+    return replace(report, weights=_beside(report.weights, gramian))
 
 
 # -------------------------------------------------------------------------- used by the methods too
@@ -329,6 +336,23 @@ def require_finite_gramian(gramian: FloatArray) -> None:
         raise ValueError(f"gramian[{i}][{j}] = {gramian[i, j]}: must be finite")
 
 
+def _min_norm_on_device(gramian: Tensor) -> tuple[Tensor, float]:
+    c = gramian.detach().double().contiguous()
+    if c.dim() != 2 or c.shape[0] != c.shape[1] or c.numel() == 0:
+        raise ValueError(f"gramian: expected a square matrix, got shape {list(c.shape)}")
+    weights, outcome = devices.min_norm(c)
+    assert outcome is not None
+    status, gap = outcome.tolist()
+    if _core.STATUSES[int(status)] == "nonfinite":
+        require_finite_gramian(matrix("gramian", gramian))
+    return weights, gap
+
+
+def _beside(weights: Tensor, like: object) -> Tensor:
+    """The weights, on the device of a CUDA input."""
+    return weights.to(like.device) if isinstance(like, Tensor) and like.is_cuda else weights
+
+
 _solvers = threading.local()  # a HiGHS handle must not be shared between threads
 
 
@@ -337,61 +361,3 @@ def _epo_solver() -> _core.EpoSolver:
     if solver is None:
         solver = _solvers.epo = _core.EpoSolver(highs_library_path())
     return solver
-
-
-def _rows(gradients: object) -> list[list[Tensor | None]]:
-    if isinstance(gradients, np.ndarray):
-        gradients = torch.from_numpy(gradients)
-    if isinstance(gradients, Tensor):
-        if gradients.dim() != 2:
-            raise ValueError(f"gradients: expected shape [m, n], got {list(gradients.shape)}")
-        return [[row] for row in gradients.detach().unbind()]
-    if not isinstance(gradients, (list, tuple)):
-        raise TypeError(
-            "gradients: expected m sequences of tensors or an [m, n] tensor, got "
-            f"{type(gradients).__name__}"
-        )
-    rows = []
-    for task, row in enumerate(gradients):
-        if not isinstance(row, (list, tuple)):
-            raise TypeError(
-                f"gradients[{task}]: expected a sequence of tensors or None, got "
-                f"{type(row).__name__}"
-            )
-        rows.append([torch.from_numpy(g) if isinstance(g, np.ndarray) else g for g in row])
-    return rows
-
-
-def _buffer(target: Tensor | None, like: Tensor | None) -> Tensor | None:
-    """Where the core writes: ``target`` itself if it is laid out as its block."""
-    if target is None or like is None or target.stride() == like.stride():
-        return target if like is not None else None
-    return torch.empty_like(like)
-
-
-def _check_out(
-    gradients: TaskGradients, likes: Sequence[Tensor | None], out: Sequence[Tensor | None]
-) -> None:
-    if len(out) != len(likes):
-        raise ValueError(f"out: expected {len(likes)} tensors, one a block, got {len(out)}")
-    memory = {
-        g.untyped_storage().data_ptr() for row in gradients.rows for g in row if g is not None
-    }
-    written: set[int] = set()
-    for block, (target, like) in enumerate(zip(out, likes, strict=True)):
-        if target is None:
-            continue
-        if not isinstance(target, Tensor):
-            raise TypeError(f"out[{block}]: expected a tensor or None, got {type(target).__name__}")
-        if target.device.type != "cpu":
-            raise ValueError(f"out[{block}]: device {target.device} is not supported by this build")
-        if like is not None and (target.shape != like.shape or target.dtype != like.dtype):
-            raise ValueError(
-                f"out[{block}]: expected {list(like.shape)} {like.dtype}, got "
-                f"{list(target.shape)} {target.dtype}"
-            )
-        if target.numel() and target.untyped_storage().data_ptr() in memory:
-            raise ValueError(f"out[{block}]: shares memory with a gradient")
-        if target.numel() and target.data_ptr() in written:
-            raise ValueError(f"out[{block}]: shares memory with another block")
-        written.add(target.data_ptr())

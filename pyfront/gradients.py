@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from pyfront import _core
+from pyfront import _core, devices
 from pyfront._arguments import FloatArray, vector
 
 __all__ = [
@@ -264,12 +264,27 @@ class TaskGradients:
             for block, task in enumerate(self.table.first_tasks)
         ]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the gradients are; the CPU where there is none."""
+        return torch.device("cpu" if self.table.device < 0 else f"cuda:{self.table.device}")
+
     def gramian(self) -> FloatArray:
-        """C = J Jᵀ, [m, m] float64."""
+        """C = J Jᵀ, [m, m] float64, on the host: it waits for a CUDA device."""
+        if self.table.device >= 0:
+            return devices.gramian(self.table).cpu().numpy()
         return _core.gramian(self.table, torch.get_num_threads())
 
-    def combine(self, weights: FloatArray, out: Sequence[Tensor | None]) -> None:
-        """Writes d = Jᵀ w into ``out``: T dense tensors laid out as the blocks, or None."""
+    def combine(self, weights: FloatArray | Tensor, out: Sequence[Tensor | None]) -> None:
+        """Writes d = Jᵀ w into ``out``: T dense tensors laid out as the blocks, or None.
+
+        Weights are an array, or for gradients on a CUDA device a float64 tensor there.
+        """
+        if self.table.device >= 0:
+            if not isinstance(weights, Tensor):
+                weights = devices.to_device(weights, self.device)
+            return devices.combine(self.table, weights, out)
+        weights = weights.numpy() if isinstance(weights, Tensor) else weights
         direction = _core.GradientTable([out], Tensor)
         _core.combine(self.table, weights, direction, torch.get_num_threads())
 
@@ -299,7 +314,7 @@ def _copy(gradient: Tensor | None) -> Tensor | None:
     """The values of ``gradient`` in a C-contiguous tensor of its own."""
     if gradient is None:
         return None
-    if gradient.device.type != "cpu":
+    if gradient.device.type not in ("cpu", "cuda"):
         raise ValueError(f"gradients: device {gradient.device} is not supported by this build")
     if gradient.layout is not torch.strided:
         gradient = gradient.to_dense()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
+from pyfront import device_step
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
 from pyfront.batch import (
@@ -156,6 +157,8 @@ class MultiTaskOptimizer(PreferringOptimizer):
         """
         if self.upper_bound and features is None:
             raise ValueError("features: upper_bound needs the tensors that the trunk returned")
+        if features is None and device_step.is_for(self, losses, scaler is not None):
+            return device_step.backward(self, losses, preference, fixed, retain_graph)
         batch = self._batch(losses, preference, scaler, fixed)
         params = self._params()
         one_backward = self._accumulated is None and self.task_gradients == "weighted"

@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+import pyfront
+
 # no test asserts a time: a busy machine must not fail one
 settings.register_profile("pyfront", deadline=None)
 settings.load_profile("pyfront")
@@ -12,6 +14,21 @@ settings.load_profile("pyfront")
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def cuda():
+    """A CUDA device that the core can use; skips the test, by the reason, where there is none."""
+    found = pyfront.cuda_available()
+    if not found:
+        pytest.skip(f"CUDA: {found.reason}")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Each device that the core computes on."""
+    return request.getfixturevalue("cuda") if request.param == "cuda" else torch.device("cpu")
 
 
 @pytest.fixture

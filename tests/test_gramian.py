@@ -1,4 +1,4 @@
-"""C = J Jᵀ and d = Jᵀ w on the CPU against exact sums, for every instruction set."""
+"""C = J Jᵀ and d = Jᵀ w against exact sums, for every instruction set and on a CUDA device."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyfront import _core
+from pyfront import _core, cuda_available, functional
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
@@ -18,18 +18,40 @@ TASKS = (1, 2, 3, 5, 8, 17, 33, 64)
 LENGTHS = (1, 0, 7, 300, 1, 512, 33, 1200)  # panels of 512 inside blocks and across them
 UNIT_ROUNDOFF = 2.0**-53
 
-every_level = pytest.mark.parametrize("simd", LEVELS, ids=_core.simd_levels())
+CUDA = -1  # the level that stands for the GPU
+on_cuda = pytest.param(
+    CUDA,
+    id="cuda",
+    marks=pytest.mark.skipif(not cuda_available(), reason=f"CUDA: {cuda_available().reason}"),
+)
+every_level = pytest.mark.parametrize(
+    "simd", [*map(pytest.param, LEVELS), on_cuda], ids=[*_core.simd_levels(), "cuda"]
+)
 
 
 def table(rows):
     return _core.GradientTable(rows, torch.Tensor)
 
 
+def moved(rows):
+    return [[None if block is None else block.cuda() for block in row] for row in rows]
+
+
 def gramian(rows, threads=1, simd=0):
+    if simd == CUDA:
+        return functional.gramian(moved(rows)).cpu().numpy()
     return _core.gramian(table(rows), threads, simd)
 
 
 def combine(rows, weights, out, threads=1, simd=0):
+    if simd == CUDA:
+        (target,) = moved([out])
+        for block, found in zip(
+            out, functional.combine(moved(rows), list(weights), target), strict=True
+        ):
+            if block is not None:
+                block.copy_(found)
+        return out
     _core.combine(table(rows), np.asarray(weights, dtype=float), table([out]), threads, simd)
     return out
 

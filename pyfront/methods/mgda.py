@@ -6,8 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from pyfront import devices
 from pyfront._arguments import FloatArray, choice, require
+from pyfront.device_step import DecidesOnDevice
+from pyfront.devices import Decision
 from pyfront.functional import min_norm
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
@@ -17,7 +21,7 @@ __all__ = ["MGDA"]
 Normalization = Literal["l2", "loss", "loss+"]
 
 
-class MGDA(MultiTaskOptimizer):
+class MGDA(MultiTaskOptimizer, DecidesOnDevice):
     """Steps along the min-norm point of the convex hull of the task gradients.
 
     w minimises wᵀ C w over the simplex, exactly; d = Jᵀ w lowers every loss to first order, and is
@@ -72,6 +76,20 @@ class MGDA(MultiTaskOptimizer):
             weights, gap, status = min_norm(gramian / s[:, None] / s)
             weights = weights / s
         return Report(weights=torch.from_numpy(weights), gap=gap, status=status)
+
+    def decide_on_device(
+        self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
+    ) -> Decision:
+        """The same on the device; a loss that normalises and is negative makes the weights NaN."""
+        assert gramian is not None
+        if self.normalization is None:
+            return devices.min_norm(gramian, losses)
+        norms = gramian.diagonal().sqrt()
+        sound = losses + 0.0 * losses.sqrt() if self.normalization != "l2" else losses
+        s = {"l2": norms, "loss": sound, "loss+": sound * norms}[self.normalization]
+        s = torch.where(s == 0.0, 1.0, s)
+        weights, outcome = devices.min_norm((gramian / s[:, None] / s).contiguous(), sound)
+        return Decision(weights / s, outcome)
 
     def _scales(self, losses: FloatArray, gramian: FloatArray) -> FloatArray:
         norms = np.sqrt(np.diagonal(gramian))

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyfront import _core, devices
 from pyfront._arguments import FloatArray, MatrixLike, choice, integer
 from pyfront.batch import Losses
+from pyfront.device_step import DecidesOnDevice
+from pyfront.devices import Decision
 from pyfront.functional import ParetoMtlPhase, min_norm, pareto_mtl
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_reference_vectors, check_index
@@ -22,7 +25,7 @@ __all__ = ["ParetoMTL"]
 AVERAGE = 0.9  # of the losses on which feasibility is judged
 
 
-class ParetoMTL(MultiTaskOptimizer):
+class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     """Descends to the front inside the region of loss space around one of K reference vectors.
 
     Losses l̃ = l / ‖l‖₂ are in region k where (u_j − u_k)ᵀ l̃ ≤ 0 for all j ≠ k. Phase
@@ -68,6 +71,9 @@ class ParetoMTL(MultiTaskOptimizer):
         >>> opt.step([x[0] ** 2, x[1] ** 2]).phase
         'feasibility'
 
+    On a CUDA device the phase is kept there; to read :attr:`phase` or :attr:`feasible`, or to save
+    the state, waits for it.
+
     Source: Lin et al., Pareto Multi-Task Learning, 2019, eq. (8) to (18), for any m. Constraints
     act on l / ‖l‖₂ where the paper has l: their sign is the same, and ε is free of the scale.
     Alternating: Lin et al., Controllable Pareto Multi-Task Learning, 2020, eq. (8) to (12), (20).
@@ -105,6 +111,8 @@ class ParetoMTL(MultiTaskOptimizer):
         self.rescale = rescale
         self._vectors = vectors
         self._call_vectors: FloatArray | None = None
+        self._device_vectors: Tensor | None = None  # of the last decision on a device
+        self._device_state: Tensor | None = None  # what devices.pareto_mtl keeps
 
     def backward(
         self, losses: Losses, *, reference_vectors: MatrixLike | None = None, **options: Any
@@ -142,13 +150,15 @@ class ParetoMTL(MultiTaskOptimizer):
     def check_losses(self, losses: FloatArray) -> None:
         """Losses are finite, and as many as a reference vector has entries."""
         super().check_losses(losses)
-        count, tasks = self._current_vectors().shape
-        expected = tasks if self.index is not None else count * tasks
-        if losses.size != expected:
-            per = "a reference vector" if self.index is not None else "all reference vectors"
-            raise ValueError(
-                f"losses: expected {expected}, one per entry of {per}, got {losses.size}"
-            )
+        self._check_tasks(losses.size)
+
+    def _check_tasks(self, tasks: int) -> None:
+        count, expected = self._current_vectors().shape
+        per = "a reference vector"
+        if self.index is None:
+            expected, per = count * expected, "all reference vectors"
+        if tasks != expected:
+            raise ValueError(f"losses: expected {expected}, one per entry of {per}, got {tasks}")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
@@ -170,8 +180,87 @@ class ParetoMTL(MultiTaskOptimizer):
         return report
 
     @property
+    def decides_on_device(self) -> bool:
+        """Only one subproblem whose phases follow each other."""
+        return self.index is not None and self.schedule != "alternating"
+
+    def decide_on_device(
+        self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
+    ) -> Decision:
+        """The same on the device, where the phase is kept too."""
+        assert gramian is not None and self.index is not None
+        vectors = self._current_vectors()
+        self._check_tasks(losses.numel())
+        state = self._state_on(losses)
+        if self._call_vectors is not None:
+            on_device = devices.to_device(vectors, losses.device)
+        else:
+            if self._device_vectors is None or self._device_vectors.device != losses.device:
+                self._device_vectors = devices.to_device(vectors, losses.device)
+            on_device = self._device_vectors
+        return devices.pareto_mtl(
+            losses,
+            gramian,
+            on_device,
+            state,
+            index=self.index,
+            epsilon=self.epsilon,
+            warmup_steps=self.warmup_steps,
+            average=AVERAGE,
+            rescale=self.rescale,
+        )
+
+    def _state_on(self, losses: Tensor) -> Tensor:
+        """The state on the device of the losses, from memory where it has not been there."""
+        state = self._device_state
+        if state is None or state.device != losses.device:
+            self._read_state()
+            state = devices.to_device(self._state_values(losses.numel()), losses.device)
+            self._device_state = state
+        return state
+
+    def _state_values(self, tasks: int) -> FloatArray:
+        memory = self.memory
+        default = "feasibility" if self.warmup_steps > 0 else "descent"
+        phase = float(_core.PHASES.index(memory.get("phase", default)))
+        counts = [phase, memory.get("warmup", 0.0), memory.get("feasible", -1.0)]
+        return np.array([*counts, *memory.get("mean_losses", [0.0] * tasks)], dtype=np.float64)
+
+    def _read_state(self) -> None:
+        """Takes into memory what a device has decided since."""
+        if self._device_state is None:
+            return
+        phase, steps, feasible, *mean = self._device_state.tolist()
+        self.memory["phase"] = _core.PHASES[int(phase)]
+        if steps > 0.0:
+            self.memory.update(warmup=int(steps), mean_losses=mean)
+        if feasible >= 0.0:
+            self.memory["feasible"] = feasible > 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the base class says, with the phase that a device keeps."""
+        self._read_state()
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As the base class says."""
+        super().load_state_dict(state_dict)
+        self._write_state()
+
+    def __getstate__(self) -> dict[str, object]:
+        self._read_state()
+        return {**super().__getstate__(), "_device_state": None, "_device_vectors": None}
+
+    def _write_state(self) -> None:
+        """Tells the device; in place, since a CUDA graph may have captured where it is."""
+        if self._device_state is not None:
+            values = self._state_values(self._device_state.numel() - 3)
+            self._device_state.copy_(torch.from_numpy(values))
+
+    @property
     def phase(self) -> ParetoMtlPhase:
         """The phase of the next step; settable, for example to ``"convergence"``."""
+        self._read_state()
         default = "feasibility" if self.warmup_steps > 0 else "descent"
         phase: ParetoMtlPhase = self.memory.get("phase", default)
         return phase
@@ -179,12 +268,15 @@ class ParetoMTL(MultiTaskOptimizer):
     @phase.setter
     def phase(self, value: ParetoMtlPhase) -> None:
         choice("phase", value, get_args(ParetoMtlPhase))
+        self._read_state()
         self.memory["phase"] = value
         self.memory.pop("weights", None)  # decide anew at the next step
+        self._write_state()
 
     @property
     def feasible(self) -> bool | None:
         """Whether the feasibility phase ended in the region; None before it has ended."""
+        self._read_state()
         found: bool | None = self.memory.get("feasible")
         return found
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from pyfront._arguments import FloatArray, VectorLike
+from pyfront.device_step import DecidesOnDevice
+from pyfront.devices import Decision
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 
 __all__ = ["LinearScalarization"]
 
 
-class LinearScalarization(MultiTaskOptimizer):
+class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
     """Weighted sum of the losses, w = r as given: one backward pass a step.
 
     Reaches points on the convex part of the front alone, and where it ends says little about the
@@ -45,3 +48,9 @@ class LinearScalarization(MultiTaskOptimizer):
     ) -> Report:
         """w = r."""
         return Report(weights=torch.tensor(preference))
+
+    def decide_on_device(
+        self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
+    ) -> Decision:
+        """w = r, known on the host."""
+        return Decision(torch.tensor(preference))

@@ -1,0 +1,296 @@
+"""Timings on a CUDA device; bench/gpu.py runs it.
+
+Medians of CUDA events around whole calls, after warm-up; for launch-bound work around replays of a
+graph. The copy bandwidth is measured in the same process, counting bytes read and bytes written.
+Inputs of the Gramian rotate so that repeated calls do not find them in the L2 cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from test_step import LeNet
+
+from pyfront import EPO, MGDA, LinearScalarization, ParetoMTL, devices, functional
+
+DEVICE = torch.device("cuda")
+L2_SETS = 400_000_000  # bytes of inputs to rotate among
+
+
+def time_ms(calls, rounds=30, warmup=5):
+    """Median and quartiles of the milliseconds of a call; `calls` are taken in turn."""
+    for k in range(warmup):
+        calls[k % len(calls)]()
+    torch.cuda.synchronize()
+    marks = []
+    for k in range(rounds):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        calls[k % len(calls)]()
+        end.record()
+        marks.append((start, end))
+    torch.cuda.synchronize()
+    times = sorted(start.elapsed_time(end) for start, end in marks)
+    return statistics.median(times), times[len(times) // 4], times[3 * len(times) // 4]
+
+
+def copy_bandwidth():
+    """Bytes a second, read and written, of a copy of 2 GB."""
+    source = torch.randn(500_000_000, device=DEVICE)
+    target = torch.empty_like(source)
+    best = min(time_ms([lambda: target.copy_(source)], rounds=20))
+    return 2 * 4 * source.numel() / (best / 1e3)
+
+
+def lengths_of(n, blocks=50):
+    """As networks have them: half of the blocks small, the rest of any size."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(1, 513, blocks // 2)
+    cuts = np.sort(rng.integers(0, n - small.sum(), blocks - blocks // 2 - 1))
+    large = np.diff([0, *cuts, n - small.sum()])
+    return rng.permutation(np.concatenate([small, large])).tolist()
+
+
+def make_rows(n, m, dtype):
+    return [
+        [torch.randn(length, device=DEVICE).to(dtype) for length in lengths_of(n)] for _ in range(m)
+    ]
+
+
+def ours(rows, out, weights):
+    def call():
+        c = functional.gramian(rows)
+        functional.combine(rows, weights, out)
+        return c
+
+    return call
+
+
+def torch_stacked(rows, out, weights):
+    """One matrix, one product with itself, one product with the weights."""
+    w = weights.to(rows[0][0].dtype)
+
+    def call():
+        j = torch.stack([torch.cat(row) for row in rows])
+        torch.split(w @ j, [block.numel() for block in out])
+        return j @ j.T
+
+    return call
+
+
+def torch_foreach(rows, out, weights):
+    """A list of products a pair of tasks, block by block, with the fused list functions."""
+    w = weights.tolist()
+
+    def call():
+        pairs = [
+            torch.stack([p.sum() for p in torch._foreach_mul(rows[i], rows[j])]).sum()
+            for i in range(len(rows))
+            for j in range(i + 1)
+        ]
+        torch._foreach_zero_(out)
+        for row, weight in zip(rows, w, strict=True):
+            torch._foreach_add_(out, row, alpha=weight)
+        return torch.stack(pairs)
+
+    return call
+
+
+def torchjd_way(rows, out, weights):
+    autojac = importlib.import_module("torchjd.autojac")
+    aggregation = importlib.import_module("torchjd.aggregation")
+    parameters = [torch.nn.Parameter(torch.zeros_like(block)) for block in rows[0]]
+    for parameter, blocks in zip(parameters, zip(*rows, strict=True), strict=True):
+        parameter.jac = torch.stack(blocks)
+    w = weights.to(rows[0][0].dtype)
+
+    class Fixed(aggregation.Weighting):
+        def forward(self, gramian):
+            return w
+
+    aggregator = aggregation.GramianWeightedAggregator(Fixed())
+
+    def call():
+        for parameter in parameters:
+            parameter.grad = None
+        autojac.jac_to_grad(
+            parameters, aggregator, retain_jac=True, optimize_gramian_computation=True
+        )
+
+    return call
+
+
+def gramian_table(bandwidth, quick):
+    print("\nGramian + combination: ms, and the share of the copy bandwidth")
+    print(f"{'n':>8} {'m':>3} {'dtype':>9} {'way':>14} {'ms':>9} {'share':>6} {'error of C':>11}")
+    cases = [(10_000_000, m) for m in (2, 4, 8, 16)]
+    cases += [] if quick else [(100_000_000, m) for m in (2, 4, 8, 16)]
+    for n, m in cases:
+        for dtype in (torch.float32, torch.bfloat16):
+            one_set = n * m * dtype.itemsize
+            sets = max(1, min(4, L2_SETS // one_set))
+            inputs = [make_rows(n, m, dtype) for _ in range(sets)]
+            out = [torch.empty_like(block) for block in inputs[0][0]]
+            weights = torch.full((m,), 1.0 / m, dtype=torch.float64, device=DEVICE)
+            floor = n * (2 * m + 1) * dtype.itemsize / bandwidth * 1e3
+            ways = {"pyfront": ours, "stack + mm": torch_stacked}
+            if n == 10_000_000 and m <= 8:
+                ways |= {"_foreach": torch_foreach}
+                if importlib.util.find_spec("torchjd") is not None:
+                    ways |= {"TorchJD": torchjd_way}
+            exact = [[g[:200_000].double().cpu() for g in row] for row in inputs[0]]
+            small = [[g[:200_000] for g in row] for row in inputs[0]]
+            j = torch.stack([torch.cat(row) for row in exact])
+            norms = (j**2).sum(dim=1).sqrt()
+            for name, way in ways.items():
+                median, _, _ = time_ms([way(rows, out, weights) for rows in inputs])
+                error = ""
+                if name == "pyfront":
+                    c = functional.gramian(small).cpu()
+                    error = f"{float(((c - j @ j.T).abs() / torch.outer(norms, norms)).max()):.1e}"
+                share = floor / median
+                print(
+                    f"{n:8.0e} {m:3d} {str(dtype)[6:]:>9} {name:>14} {median:9.4f} {share:6.2f} "
+                    f"{error:>11}",
+                    flush=True,
+                )
+            del inputs, out, small
+            torch.cuda.empty_cache()
+
+
+def graph_of(step, warmup=3):
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(warmup):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph
+
+
+def min_norm_table():
+    print("\nMin-norm weights on the device: µs of a kernel, from replays of 20 in a graph")
+    rng = np.random.default_rng(0)
+    for m in (2, 3, 8, 20, 40, 64):
+        jacobian = rng.standard_normal((m, 4 * m + 8))
+        hard = jacobian - rng.dirichlet(np.ones(m)) @ jacobian
+        hard = hard + 1e-4 * rng.standard_normal(hard.shape) / np.sqrt(hard.shape[1])
+        for name, rows in (("generic", jacobian), ("hard", hard)):
+            c = torch.from_numpy(rows @ rows.T).to(DEVICE)
+            graph = graph_of(lambda c=c: [devices.min_norm(c) for _ in range(20)])
+            median, low, high = time_ms([graph.replay])
+            print(f"m = {m:2d} {name:>8}: {50 * median:7.2f} ({50 * low:.2f} to {50 * high:.2f})")
+
+
+def lenet_table():
+    print("\nLeNet, m = 2, batch 256, Adam (capturable): ms a step")
+    batch = (torch.randn(256, 1, 28, 28, device=DEVICE), torch.randint(10, (2, 256), device=DEVICE))
+    vectors = [[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]
+    makers = {
+        "MGDA": MGDA,
+        "ParetoMTL": lambda base: ParetoMTL(base, vectors, 1, warmup_steps=5),
+        "LinearScalarization": lambda base: LinearScalarization(base, [0.5, 0.5]),
+        "EPO": lambda base: EPO(base, [0.7, 0.3]),
+    }
+    for name, method in makers.items():
+        model = LeNet().to(DEVICE)
+        opt = method(torch.optim.Adam(model.parameters(), lr=1e-4, capturable=True))
+
+        def step(opt=opt, model=model):
+            return opt.step(model.losses(batch))
+
+        print(f"{name:>20} eager    {time_ms([step])[0]:8.4f}", flush=True)
+        if name != "EPO":
+            graph = graph_of(step)
+            print(f"{name:>20} captured {time_ms([graph.replay])[0]:8.4f}", flush=True)
+    print(f"{'EPO':>20} 2 graphs {time_ms([epo_in_two_graphs(batch)])[0]:8.4f}", flush=True)
+    if importlib.util.find_spec("torchjd") is not None:
+        print(f"{'TorchJD MGDA':>20} eager    {time_ms([torchjd_step(batch)])[0]:8.4f}", flush=True)
+
+
+def epo_in_two_graphs(batch):
+    """The loop of docs/gpu.md."""
+    model = LeNet().to(DEVICE)
+    params = list(model.parameters())
+    base = torch.optim.Adam(params, lr=1e-4, capturable=True)
+    numbers = torch.empty(6, dtype=torch.float64, pin_memory=True)
+    weights = torch.full((2,), 0.5, dtype=torch.float64, device=DEVICE)
+    for p in params:
+        p.grad = torch.zeros_like(p)
+    rows = []
+
+    def gather():
+        losses = model.losses(batch)
+        rows[:] = [
+            torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
+            for loss in losses
+        ]
+        values = torch.stack([loss.detach().double() for loss in losses])
+        numbers.copy_(torch.cat([values, functional.gramian(rows).flatten()]), non_blocking=True)
+
+    def update():
+        functional.combine(rows, weights, [p.grad for p in params])
+        base.step()
+
+    gather()
+    update()
+    first = graph_of(gather, warmup=1)
+    second = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(second, pool=first.pool()):
+        update()
+
+    def step():
+        first.replay()
+        torch.cuda.current_stream().synchronize()
+        report = functional.epo_weights(numbers[:2], numbers[2:].reshape(2, 2), [0.7, 0.3])
+        weights.copy_(report.weights.pin_memory(), non_blocking=True)
+        second.replay()
+
+    return step
+
+
+def torchjd_step(batch):
+    autojac = importlib.import_module("torchjd.autojac")
+    aggregation = importlib.import_module("torchjd.aggregation")
+    model = LeNet().to(DEVICE)
+    base = torch.optim.Adam(model.parameters(), lr=1e-4, capturable=True)
+    aggregator = aggregation.MGDA()
+
+    def step():
+        autojac.backward(model.losses(batch))
+        autojac.jac_to_grad(model.parameters(), aggregator, optimize_gramian_computation=True)
+        base.step()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    torch.manual_seed(0)
+    bandwidth = copy_bandwidth()
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
+    print(f"copy: {bandwidth / 1e12:.2f} TB/s, read and written")
+    for table in (lambda: gramian_table(bandwidth, quick), min_norm_table, lenet_table):
+        try:
+            table()
+        except Exception as error:  # the other tables are still worth their time
+            print(f"FAILED: {type(error).__name__}: {error}", flush=True)
+    torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

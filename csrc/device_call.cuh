@@ -1,0 +1,51 @@
+#pragma once
+
+// Checked calls of the CUDA runtime.
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "device.hpp"
+
+namespace pyfront::device {
+
+inline void check(cudaError_t error, const char* call, int device) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // what we report must not fail someone else's next check
+  throw Error(std::string(call) + " on CUDA device " + std::to_string(device) + ": " +
+              cudaGetErrorString(error));
+}
+
+// Makes a device current, and the one before again.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) : device_(device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice", device);
+    if (before_ != device_) check(cudaSetDevice(device_), "cudaSetDevice", device);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+  ~DeviceGuard() {
+    if (before_ != device_) cudaSetDevice(before_);
+  }
+
+ private:
+  int device_;
+  int before_ = 0;
+};
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), const char* name, unsigned grid, unsigned block,
+            std::size_t shared, Stream stream, const Arguments&... arguments) {
+  const DeviceGuard guard(stream.device);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(grid);
+  config.blockDim = dim3(block);
+  config.dynamicSmemBytes = shared;
+  config.stream = static_cast<cudaStream_t>(stream.handle);
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name,
+        stream.device);
+}
+
+}  // namespace pyfront::device

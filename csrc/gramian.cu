@@ -1,0 +1,368 @@
+// C = J Jᵀ and d = Jᵀ w on a CUDA device (sm_80 and newer).
+//
+// Float32 and narrower elements are widened to float64, where their products are exact, and
+// multiplied by the float64 matrix unit. In its 8 × 8 × 4 product J Jᵀ a lane holds the same
+// element of the left and of the right factor, and the order of the columns is free: so a lane
+// loads 16 bytes of one task, and each element of them goes into one product, with no shuffle and
+// no shared memory. Each thread block keeps its sums in registers over all of its tiles; a second
+// kernel adds the thread blocks' sums in a fixed order.
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "device_call.cuh"
+
+namespace pyfront::device {
+namespace {
+
+struct Float32 {
+  static constexpr int vector = 4;
+};
+struct Float64 {
+  static constexpr int vector = 2;
+};
+struct BFloat16 {
+  static constexpr int vector = 8;
+};
+struct Float16 {
+  static constexpr int vector = 8;
+};
+
+union Vector {
+  uint4 whole;
+  unsigned words[4];
+};
+
+// Element v of a vector, v a constant after unrolling.
+__device__ __forceinline__ double widen(Float32, const Vector& x, int v) {
+  return static_cast<double>(__uint_as_float(x.words[v]));
+}
+__device__ __forceinline__ double widen(Float64, const Vector& x, int v) {
+  return __hiloint2double(static_cast<int>(x.words[2 * v + 1]), static_cast<int>(x.words[2 * v]));
+}
+__device__ __forceinline__ double widen(BFloat16, const Vector& x, int v) {
+  const unsigned bits = v % 2 == 0 ? x.words[v / 2] << 16 : x.words[v / 2] & 0xffff0000u;
+  return static_cast<double>(__uint_as_float(bits));
+}
+__device__ __forceinline__ double widen(Float16, const Vector& x, int v) {
+  const auto bits = static_cast<unsigned short>(x.words[v / 2] >> (16 * (v % 2)));
+  return static_cast<double>(__half2float(__ushort_as_half(bits)));
+}
+
+// The nearest float32 whose last bit says whether anything was lost: rounding it to a type of at
+// least two bits less is rounding x itself, once.
+__device__ __forceinline__ float round_to_odd(double x) {
+  const float cut = __double2float_rz(x);
+  const unsigned bits = __float_as_uint(cut) | (static_cast<double>(cut) != x ? 1u : 0u);
+  return __uint_as_float(bits);
+}
+
+__device__ __forceinline__ void narrow(Float32, Vector& out, int v, double x) {
+  out.words[v] = __float_as_uint(__double2float_rn(x));
+}
+__device__ __forceinline__ void narrow(Float64, Vector& out, int v, double x) {
+  out.words[2 * v] = static_cast<unsigned>(__double2loint(x));
+  out.words[2 * v + 1] = static_cast<unsigned>(__double2hiint(x));
+}
+__device__ __forceinline__ void put_half(Vector& out, int v, unsigned short bits) {
+  const unsigned shift = 16 * (v % 2);
+  const unsigned kept = v % 2 == 0 ? 0u : out.words[v / 2];
+  out.words[v / 2] = kept | static_cast<unsigned>(bits) << shift;
+}
+__device__ __forceinline__ void narrow(BFloat16, Vector& out, int v, double x) {
+  put_half(out, v, __bfloat16_as_ushort(__float2bfloat16_rn(round_to_odd(x))));
+}
+__device__ __forceinline__ void narrow(Float16, Vector& out, int v, double x) {
+  put_half(out, v, __half_as_ushort(__float2half_rn(round_to_odd(x))));
+}
+
+// The vector that starts at an element, in one load; `row` null: zeros.
+template <class T>
+__device__ __forceinline__ Vector load_whole(T, const void* row, std::int64_t column) {
+  constexpr int bytes = vector_bytes / T::vector;
+  Vector x;
+  x.whole = make_uint4(0, 0, 0, 0);
+  if (row != nullptr) {
+    x.whole = __ldg(reinterpret_cast<const uint4*>(static_cast<const char*>(row) + column * bytes));
+  }
+  return x;
+}
+
+// The same element by element, zeros from `length` on.
+template <class T>
+__device__ __forceinline__ Vector load_some(T, const void* row, std::int64_t column,
+                                            std::int64_t length) {
+  Vector x;
+  x.whole = make_uint4(0, 0, 0, 0);
+  if (row == nullptr) return x;
+#pragma unroll
+  for (int v = 0; v < T::vector; ++v) {
+    if (column + v >= length) continue;
+    if constexpr (T::vector == 8) {
+      const unsigned bits = static_cast<const unsigned short*>(row)[column + v];
+      x.words[v / 2] |= bits << (16 * (v % 2));
+    } else if constexpr (T::vector == 4) {
+      x.words[v] = static_cast<const unsigned*>(row)[column + v];
+    } else {
+      const auto bits = static_cast<const unsigned long long*>(row)[column + v];
+      x.words[2 * v] = static_cast<unsigned>(bits);
+      x.words[2 * v + 1] = static_cast<unsigned>(bits >> 32);
+    }
+  }
+  return x;
+}
+
+template <class T>
+__device__ __forceinline__ void store_some(T, void* row, std::int64_t column, std::int64_t length,
+                                           const Vector& x) {
+#pragma unroll
+  for (int v = 0; v < T::vector; ++v) {
+    if (column + v >= length) continue;
+    if constexpr (T::vector == 8) {
+      static_cast<unsigned short*>(row)[column + v] =
+          static_cast<unsigned short>(x.words[v / 2] >> (16 * (v % 2)));
+    } else if constexpr (T::vector == 4) {
+      static_cast<unsigned*>(row)[column + v] = x.words[v];
+    } else {
+      static_cast<unsigned long long*>(row)[column + v] =
+          x.words[2 * v] | static_cast<unsigned long long>(x.words[2 * v + 1]) << 32;
+    }
+  }
+}
+
+// sums += left · rightᵀ for 8 × 4 matrices; lane 4 r + q holds element (r, q) of both factors, and
+// entries (r, 2 q) and (r, 2 q + 1) of the sums.
+__device__ __forceinline__ void multiply(double (&sums)[2], double left, double right) {
+  asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+      : "+d"(sums[0]), "+d"(sums[1])
+      : "d"(left), "d"(right));
+}
+
+template <class T, int rows, int groups, int unroll>
+__global__ void __launch_bounds__(threads, resident_blocks(Shape{rows, groups, unroll}))
+    gramian_kernel(const __grid_constant__ BlockTable table, int tasks, std::int64_t tiles,
+                   std::int64_t first_slot, std::int64_t slots, double* partials) {
+  constexpr Shape shape{rows, groups, unroll};
+  constexpr std::int64_t width = warp_columns(shape, T::vector);
+  const int lane = static_cast<int>(threadIdx.x) % warp_lanes;
+  const int warp = static_cast<int>(threadIdx.x) / warp_lanes;
+  const int own = lane_row(shape, lane);
+  double sums[shape.pairs()][2] = {};
+
+  TileCursor cursor;
+  for (std::int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const auto column = (cursor.seek(table, tile) * warps + warp) * width;
+    const auto length = table.length(cursor.block);
+    if (column >= length) continue;
+    Vector x[groups][unroll];
+    const auto load_all = [&](const auto& load) {
+#pragma unroll
+      for (int group = 0; group < groups; ++group) {
+        const int task = group * tile_rows + own;
+        const void* const row = task < tasks ? table.row(cursor.block, task) : nullptr;
+#pragma unroll
+        for (int u = 0; u < unroll; ++u) {
+          x[group][u] = load(row, column + lane_column(shape, T::vector, lane, u));
+        }
+      }
+    };
+    if (table.aligned(cursor.block) && column + width <= length) {
+      load_all([](const void* row, std::int64_t at) { return load_whole(T{}, row, at); });
+    } else {
+      load_all([&](const void* row, std::int64_t at) { return load_some(T{}, row, at, length); });
+    }
+#pragma unroll
+    for (int u = 0; u < unroll; ++u) {
+#pragma unroll
+      for (int v = 0; v < T::vector; ++v) {
+        double wide[groups];
+#pragma unroll
+        for (int group = 0; group < groups; ++group) wide[group] = widen(T{}, x[group][u], v);
+#pragma unroll
+        for (int i = 0; i < groups; ++i) {
+#pragma unroll
+          for (int j = 0; j <= i; ++j) multiply(sums[triangle_index(i, j)], wide[i], wide[j]);
+        }
+      }
+    }
+  }
+
+  // the warps' sums in the order of the warps, then the copies'
+  __shared__ double total[shape.pairs()][tile_rows * tile_rows];
+  for (int turn = 0; turn < warps; ++turn) {
+    if (warp == turn) {
+#pragma unroll
+      for (int pair = 0; pair < shape.pairs(); ++pair) {
+        double* const entry = total[pair] + lane / row_lanes * tile_rows + lane % row_lanes * 2;
+        entry[0] = turn == 0 ? sums[pair][0] : entry[0] + sums[pair][0];
+        entry[1] = turn == 0 ? sums[pair][1] : entry[1] + sums[pair][1];
+      }
+    }
+    __syncthreads();
+  }
+  for (int k = static_cast<int>(threadIdx.x); k < tasks * tasks; k += threads) {
+    const int i = k / tasks;
+    const int j = k % tasks;
+    if (j > i) continue;
+    double sum = 0.0;
+    for (int copy = 0; copy < shape.copies(); ++copy) {
+      sum += total[product_of(i, j)][entry_of(shape, copy, i, j)];
+    }
+    partials[triangle_index(i, j) * slots + first_slot + blockIdx.x] = sum;
+  }
+}
+
+// One warp for one entry of the lower triangle.
+__global__ void sum_kernel(const double* partials, std::int64_t slots, int tasks, double* c) {
+  const int i = static_cast<int>(blockIdx.x) / tasks;
+  const int j = static_cast<int>(blockIdx.x) % tasks;
+  if (j > i) return;
+  const double* const mine = partials + triangle_index(i, j) * slots;
+  double sum = 0.0;
+  for (std::int64_t slot = threadIdx.x; slot < slots; slot += warp_lanes) sum += mine[slot];
+  for (int distance = warp_lanes / 2; distance > 0; distance /= 2) {
+    sum += __shfl_down_sync(0xffffffffu, sum, static_cast<unsigned>(distance));
+  }
+  if (threadIdx.x == 0) {
+    c[i * tasks + j] = sum;
+    c[j * tasks + i] = sum;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    combine_kernel(const __grid_constant__ BlockTable table, int tasks, std::int64_t tiles,
+                   const double* weights) {
+  constexpr int batch = 4;  // loads in flight
+  __shared__ double w[max_tasks];
+  if (threadIdx.x < tasks) w[threadIdx.x] = weights[threadIdx.x];
+  __syncthreads();
+  TileCursor cursor;
+  for (std::int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const auto column =
+        cursor.seek(table, tile) * combine_tile(T::vector) + threadIdx.x * T::vector;
+    const auto length = table.length(cursor.block);
+    if (column >= length) continue;
+    const bool whole = table.aligned(cursor.block) && column + T::vector <= length;
+    double sums[T::vector] = {};
+    for (int first = 0; first < tasks; first += batch) {
+      Vector x[batch];
+      const auto load_all = [&](const auto& load) {
+#pragma unroll
+        for (int k = 0; k < batch; ++k) {
+          x[k] = load(first + k < tasks ? table.row(cursor.block, first + k) : nullptr);
+        }
+      };
+      if (whole) {
+        load_all([&](const void* row) { return load_whole(T{}, row, column); });
+      } else {
+        load_all([&](const void* row) { return load_some(T{}, row, column, length); });
+      }
+#pragma unroll
+      for (int k = 0; k < batch; ++k) {
+        if (first + k >= tasks) break;
+        const double weight = w[first + k];
+#pragma unroll
+        for (int v = 0; v < T::vector; ++v) sums[v] = fma(weight, widen(T{}, x[k], v), sums[v]);
+      }
+    }
+    Vector out;
+#pragma unroll
+    for (int v = 0; v < T::vector; ++v) narrow(T{}, out, v, sums[v]);
+    void* const row = table.row(cursor.block, tasks);
+    if (whole) {
+      constexpr int bytes = vector_bytes / T::vector;
+      *reinterpret_cast<uint4*>(static_cast<char*>(row) + column * bytes) = out.whole;
+    } else {
+      store_some(T{}, row, column, length, out);
+    }
+  }
+}
+
+// Calls f with the element type.
+template <class F>
+void with_type(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::float32:
+      return f(Float32{});
+    case DType::float64:
+      return f(Float64{});
+    case DType::bfloat16:
+      return f(BFloat16{});
+    case DType::float16:
+      return f(Float16{});
+  }
+}
+
+template <class T, int tasks>
+constexpr auto kernel_for() {
+  constexpr Shape shape = shape_for(tasks);
+  return gramian_kernel<T, shape.rows, shape.groups, shape.unroll>;
+}
+
+template <class T>
+auto gramian_kernel_of(std::int64_t tasks) {
+  if (tasks <= 1) return kernel_for<T, 1>();
+  if (tasks <= 2) return kernel_for<T, 2>();
+  if (tasks <= 4) return kernel_for<T, 4>();
+  if (tasks <= 8) return kernel_for<T, 8>();
+  if (tasks <= 16) return kernel_for<T, 16>();
+  if (tasks <= 32) return kernel_for<T, 32>();
+  return kernel_for<T, 64>();
+}
+
+}  // namespace
+
+std::string unavailable() {
+  int count = 0;
+  const auto error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return std::string("CUDA cannot be used: ") + cudaGetErrorString(error) +
+           " (the core was built with CUDA " + std::to_string(CUDART_VERSION / 1000) + "." +
+           std::to_string(CUDART_VERSION % 1000 / 10) + ")";
+  }
+  if (count == 0) return "there is no CUDA device";
+  for (int device = 0; device < count; ++device) {
+    int major = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+          "cudaDeviceGetAttribute", device);
+    if (major >= 8) return "";
+  }
+  return "no CUDA device has compute capability 8.0 or newer";
+}
+
+int multiprocessors(int device) {
+  int count = 0;
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute", device);
+  return count;
+}
+
+void gramian(const Plan& plan, std::int64_t tasks, double* c, double* partials, Stream stream) {
+  const auto m = static_cast<int>(tasks);
+  for (const auto& part : plan.launches) {
+    with_type(part.dtype, [&](auto type) {
+      launch(gramian_kernel_of<decltype(type)>(tasks), "launch of the Gramian kernel",
+             static_cast<unsigned>(part.grid), threads, 0, stream, part.table, m, part.tiles,
+             part.first_slot, plan.slots, partials);
+    });
+  }
+  launch(sum_kernel, "launch of the Gramian's sum", static_cast<unsigned>(m * m), warp_lanes, 0,
+         stream, partials, plan.slots, m, c);
+}
+
+void combine(const Plan& plan, std::int64_t tasks, const double* weights, Stream stream) {
+  for (const auto& part : plan.launches) {
+    if (part.grid == 0) continue;  // blocks of length 0 alone
+    with_type(part.dtype, [&](auto type) {
+      launch(combine_kernel<decltype(type)>, "launch of the combination kernel",
+             static_cast<unsigned>(part.grid), threads, 0, stream, part.table,
+             static_cast<int>(tasks), part.tiles, weights);
+    });
+  }
+}
+
+}  // namespace pyfront::device

@@ -1,0 +1,183 @@
+"""``backward()`` on a CUDA device, with as few waits for it as the method needs: none, or one.
+
+Methods that decide on the device (:class:`DecidesOnDevice`) leave every number there; for the
+others C and the losses come to the host in one copy. Steps that need more looks at the losses (a
+gradient scaler, micro-batches, ``every``, ``task_gradients="own"``) go the way of the CPU, which is
+as right and waits more often.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront import devices
+from pyfront import gradients as grad
+from pyfront._arguments import FloatArray, VectorLike, require
+from pyfront.batch import Batch, Losses, check_gramian, refuse_several_processes
+from pyfront.devices import Decision
+from pyfront.gradients import TaskGradients
+from pyfront.report import DeviceReport, Report
+from pyfront.roles import left_out, own_blocks
+
+if TYPE_CHECKING:
+    from pyfront.optimizer import MultiTaskOptimizer
+
+__all__ = ["DecidesOnDevice", "backward", "is_for"]
+
+
+class DecidesOnDevice(ABC):
+    """A method whose decision needs no look at a number, so that nothing waits for a device."""
+
+    @property
+    def decides_on_device(self) -> bool:
+        """Whether it does so with its present options."""
+        return True
+
+    @abstractmethod
+    def decide_on_device(
+        self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
+    ) -> Decision:
+        """From losses [m] and Gramian [m, m] on a CUDA device, float64, to weights there."""
+
+
+def is_for(opt: MultiTaskOptimizer, losses: Losses, scaled: bool) -> bool:
+    """Whether :func:`backward` makes this step."""
+    return (
+        on_cuda(opt, losses)
+        and not scaled
+        and opt._accumulated is None
+        and opt.every == 1
+        and opt.task_gradients == "weighted"
+        and (opt.needs == "gramian" or _decider(opt) is not None)
+    )
+
+
+def _decider(opt: MultiTaskOptimizer) -> DecidesOnDevice | None:
+    return opt if isinstance(opt, DecidesOnDevice) and opt.decides_on_device else None
+
+
+def on_cuda(opt: MultiTaskOptimizer, losses: Losses) -> bool:
+    """Whether losses and parameters are on a CUDA device, as far as the first ones tell."""
+    first = losses[0] if isinstance(losses, (list, tuple)) and losses else losses
+    trained = (p for group in opt.param_groups for p in group["params"] if p.requires_grad)
+    return isinstance(first, Tensor) and first.is_cuda and next((p.is_cuda for p in trained), False)
+
+
+def backward(
+    opt: MultiTaskOptimizer,
+    losses: Losses,
+    preference: VectorLike | None,
+    fixed: Tensor | None,
+    retain_graph: bool,
+) -> Report:
+    """:meth:`MultiTaskOptimizer.backward` for losses on a CUDA device."""
+    refuse_several_processes()
+    roots = grad.as_losses(losses)
+    m = len(roots)
+    roots += [] if fixed is None else grad.as_losses([fixed], name="fixed")
+    _check_devices(roots)
+    batch = Batch(
+        roots,
+        np.zeros(m),  # the values stay on the device
+        unit=1.0,
+        scaled=False,
+        sound=True,
+        preference=opt._preference_for(preference, m),
+    )
+    step = _by_losses if opt.needs == "losses" else _by_gramian
+    report = opt.report = step(opt, batch, retain_graph)
+    return report
+
+
+def _by_losses(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Report:
+    """Weights that are known without a Gramian: one backward pass."""
+    params = opt._params()
+    values = _values(batch)[: batch.values.size]
+    assert isinstance(opt, DecidesOnDevice)
+    decision = _scaled(opt, opt.decide_on_device(values, None, batch.preference))
+    report = DeviceReport(decision.weights, values, None, decision.outcome)
+    direction = opt._weighted_gradient(batch, report, params, retain_graph)
+    opt._commit(params, direction, None, None)
+    return report
+
+
+def _by_gramian(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Report:
+    params = opt._params()
+    m = batch.values.size
+    gradients = TaskGradients(opt._rows(batch, params, None, retain_graph))
+    roles = opt._roles(gradients.rows[:m])
+    own = None if roles is None else own_blocks(roles, opt.param_groups)
+    c, diagonal = _gramian(gradients, left_out(opt.gramian_over, own, opt.param_groups))
+    values = _values(batch).to(c.device)
+    decider = _decider(opt) if opt.weight_smoothing == 0.0 else None
+    if decider is not None:
+        c = c[:m, :m].contiguous()
+        # what is not finite in a block that C is not over must reach the weights all the same
+        seen = values[:m] + 0.0 * diagonal[:m]
+        decision = _scaled(opt, decider.decide_on_device(seen, c, batch.preference))
+        report: Report = DeviceReport(decision.weights, values[:m], c, decision.outcome)
+        kept, weights = None, decision.weights
+    else:
+        report, kept = opt._weigh(*_read(opt, batch, values, c, diagonal))
+        weights = devices.to_device(report.weights.numpy(), c.device)
+    buffers = grad.direction_buffers(gradients, params)
+    extra = len(batch.losses) - m
+    gradients.combine(torch.cat([weights, weights.new_ones(extra)]) if extra else weights, buffers)
+    opt._commit(params, buffers, kept, roles)
+    return report
+
+
+def _values(batch: Batch) -> Tensor:
+    return torch.stack([loss.detach().reshape(()).double() for loss in batch.losses])
+
+
+def _scaled(opt: MultiTaskOptimizer, decision: Decision) -> Decision:
+    if opt.scale == "mean":
+        return decision
+    return decision._replace(weights=decision.weights * decision.weights.numel())
+
+
+def _check_devices(losses: list[Tensor]) -> None:
+    for task, loss in enumerate(losses):
+        if loss.device != losses[0].device:
+            raise ValueError(
+                f"losses[{task}]: is on {loss.device}, losses[0] is on {losses[0].device}; all "
+                "losses must be on one device"
+            )
+
+
+def _gramian(gradients: TaskGradients, outside: list[int] | None) -> tuple[Tensor, Tensor]:
+    """C without the blocks ``outside``, and the squared norms over all blocks."""
+    if not outside:
+        c = devices.gramian(gradients.table)
+        return c, c.diagonal()
+    kept = [block for block in range(gradients.table.blocks) if block not in outside]
+    if not kept:
+        raise ValueError("gramian_over='shared': no parameter is reached by two losses")
+    c = devices.gramian(gradients.select(kept).table)
+    rest = gradients.select(outside).table
+    if rest.device < 0:  # no loss reaches any of these blocks
+        return c, c.diagonal()
+    return c, c.diagonal() + devices.gramian(rest).diagonal()
+
+
+def _read(
+    opt: MultiTaskOptimizer,
+    batch: Batch,
+    values: Tensor,
+    c: Tensor,
+    diagonal: Tensor,
+) -> tuple[Batch, FloatArray]:
+    """Losses and Gramian on the host, checked: the one wait of a step that decides there."""
+    host_values, host_c, host_diagonal = devices.to_host(values, c, diagonal)
+    m = batch.values.size
+    require("losses", host_values[:m])
+    require("fixed", host_values[m:])
+    opt.check_losses(host_values[:m])
+    batch = batch._replace(values=host_values[:m])
+    return batch, check_gramian(host_c, host_diagonal, batch)
