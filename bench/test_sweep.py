@@ -11,16 +11,17 @@ import functools
 import os
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 import pyfront
-from pyfront import demo
+from pyfront import demo, demo_training
 from pyfront.datasets import multi_digits
 
 COMPETITORS = ("scikit-learn",)
-EPOCHS = int(os.environ.get("EPOCHS", demo._EPOCHS[12]))
+EPOCHS = int(os.environ.get("EPOCHS", demo_training.EPOCHS[12]))
 ROUNDS = 2
 
 
@@ -28,15 +29,16 @@ ROUNDS = 2
 def problem():
     """The runs of the demo, and what trains one of them."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    preferences = demo._rays(5)
+    preferences = demo_training.rays_between(5)
     train = functools.partial(
-        demo._solve,
+        demo_training.solve,
         preferences=preferences,
-        data=multi_digits(train=demo._TRAIN, test=demo._TEST),
+        data=multi_digits(train=demo_training.TRAIN, test=demo_training.TEST),
         epochs=EPOCHS,
         seed=0,
+        checkpoint=Path("unused"),  # by the methods of the default
     )
-    return train, demo._plan(demo._DEFAULT, preferences)
+    return train, demo_training.plan(demo._DEFAULT, preferences)
 
 
 def loop(threads):
@@ -49,7 +51,7 @@ def loop(threads):
 
 def workers(count):
     def solve(train, runs):
-        steps = EPOCHS * demo._TRAIN // demo._BATCH[12]
+        steps = demo_training.steps_of(train.keywords["data"], EPOCHS)
         return list(pyfront.sweep(train, runs, workers=count, steps=steps, progress=False))
 
     return solve

@@ -29,16 +29,29 @@ __all__ = [
 ]
 
 
-def as_preference(value: VectorLike, *, positive: bool, length: int | None = None) -> FloatArray:
+def as_preference(
+    value: VectorLike, *, positive: bool, length: int | None = None, name: str = "preference"
+) -> FloatArray:
     """Checks a preference: finite, ≥ 0 with one entry > 0, and every entry > 0 if ``positive``."""
-    array = vector("preference", value, length)
+    array = vector(name, value, length)
     if positive:
-        require("preference", array, above=0.0)
+        require(name, array, above=0.0)
     else:
-        require("preference", array, lowest=0.0)
+        require(name, array, lowest=0.0)
         if not array.any():
-            raise ValueError("preference: at least one entry must be > 0")
+            raise ValueError(f"{name}: at least one entry must be > 0")
     return array
+
+
+def as_preferences(value: VectorLike | MatrixLike, length: int) -> FloatArray:
+    """One preference [m], or several [K, m], as a table [K, m]; entries ≥ 0, no row all 0."""
+    if np.ndim(value) != 2:
+        return as_preference(value, positive=False, length=length)[None]  # type: ignore[arg-type]
+    rows = [
+        as_preference(row, positive=False, length=length, name=f"preference[{k}]")
+        for k, row in enumerate(table("preference", value))
+    ]
+    return np.stack(rows)
 
 
 def as_reference_vectors(value: MatrixLike) -> FloatArray:
@@ -64,12 +77,7 @@ def as_directions(value: VectorLike | MatrixLike, length: int) -> Tensor:
     """
     p = value if isinstance(value, Tensor) else np.asarray(value)
     if not torch.compiler.is_compiling():
-        for k, row in enumerate(p if p.ndim == 2 else [p]):
-            name = f"preference[{k}]" if p.ndim == 2 else "preference"
-            entries = vector(name, row, length)
-            require(name, entries, lowest=0.0)
-            if not entries.any():
-                raise ValueError(f"{name}: at least one entry must be > 0")
+        as_preferences(p, length)
     tensor = torch.as_tensor(p)
     tensor = tensor / tensor.amax(dim=-1, keepdim=True)  # so that ‖p‖² stays in the range
     norm: Tensor = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)

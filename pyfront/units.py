@@ -36,10 +36,11 @@ class Units:
             require("unit", self.unit, above=0.0)
 
     def compared(self, losses: FloatArray) -> FloatArray:
-        """l' = (l − o) / u."""
+        """l' = (l − o) / u of losses [m], or of each row of [K, m]."""
+        count = losses.shape[-1]
         for name, values in (("offset", self.offset), ("unit", self.unit)):
-            if values is not None and values.size != losses.size:
-                raise ValueError(f"{name}: expected {losses.size} values, got {values.size}")
+            if values is not None and values.size != count:
+                raise ValueError(f"{name}: expected {count} values, got {values.size}")
         shifted = losses if self.offset is None else losses - self.offset
         return shifted if self.unit is None else shifted / self.unit
 
@@ -50,8 +51,8 @@ class Units:
     def check(self, losses: FloatArray, who: str) -> None:
         """Raises a ``ValueError`` that names the first loss that is not finite or has l' < 0."""
         hint = f"; {who} compares ratios of losses: give offset= for losses that can be negative"
-        require("losses", losses)
-        require("losses", self.compared(losses), lowest=0.0, hint=hint)
+        require("losses", losses.ravel())
+        require("losses", self.compared(losses).ravel(), lowest=0.0, hint=hint)
 
     def gramian(self, gramian: FloatArray) -> FloatArray:
         """C' = C_ij / (u_i u_j)."""

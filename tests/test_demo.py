@@ -11,8 +11,9 @@ import time
 import pytest
 import torch
 
+import pyfront
 from pyfront.cli import main
-from pyfront.demo import METHODS, _rays
+from pyfront.demo_training import METHODS, LeNet, rays_between
 from pyfront.front import Front
 from pyfront.preferences import to_reference_vectors
 
@@ -80,9 +81,33 @@ def test_pareto_mtl_ends_in_the_regions_of_the_rays(tmp_path):
     assert nearest.tolist() == [0, 1, 2]
 
 
+def test_one_network_gives_21_solutions_for_any_number_of_workers(tmp_path):
+    runs = []
+    for folder, workers in (("a", 0), ("b", 2)):
+        done = demo(
+            *("--epochs", 1, "--preferences", 2, "--method", "controllable,linear"),
+            *("--workers", workers, "--out", folder),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "2 runs of 20 steps each, one network of 40 steps" in done.stdout
+        files = sorted(p.name for p in (tmp_path / folder).iterdir())
+        assert files == ["controllable.pt", "front.json", "front.png"]
+        front = Front.load(tmp_path / folder / "front.json")
+        assert [s.method for s in front] == ["linear"] * 2 + ["controllable"] * 21
+        runs.append([(s.method, s.preference, s.train_losses, s.test_losses) for s in front])
+    assert runs[0] == runs[1]
+    assert re.search(r"^controllable +21 +0\.", done.stdout, flags=re.MULTILINE)
+    part = front[2:]
+    assert [s.preference for s in part] == [pytest.approx(r) for r in rays_between(21)]
+    assert len({s.train_losses for s in part}) == 21  # it has learnt to tell them apart
+    net = pyfront.HyperNetwork(LeNet(12), 2, size=2.0)
+    net.load_state_dict(torch.load(tmp_path / "b" / "controllable.pt", weights_only=True))
+
+
 @pytest.mark.parametrize("index", [0, 2, 4])
 def test_pareto_mtl_has_a_vector_for_every_ray_and_a_margin_inside_the_region(index):
-    preferences = _rays(5)
+    preferences = rays_between(5)
     base = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     opt = METHODS["pareto-mtl"].wrap(base, preferences[index], preferences)
     vectors = to_reference_vectors(torch.tensor(preferences, dtype=torch.float64))
@@ -96,7 +121,10 @@ def test_pareto_mtl_has_a_vector_for_every_ray_and_a_margin_inside_the_region(in
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "epo,adam"], "'adam': expected one of epo, linear, mgda, pareto-mtl"),
+        (
+            ["--method", "epo,adam"],
+            "'adam': expected one of epo, linear, mgda, pareto-",
+        ),
         (["--preferences", "0"], "'0': expected a whole number, 1 to 100"),
         (["--epochs", "1.5"], "'1.5': expected a whole number, 1 to 10000"),
         (["--workers", "-1"], "'-1': expected a whole number, 0 to 1000"),

@@ -230,7 +230,7 @@ def mnist(args):
 class ManyHeads(nn.Module):
     """A narrow trunk, so that 20 tasks compete for it, and a head a task."""
 
-    def __init__(self, inputs, width=6):
+    def __init__(self, inputs, width):
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
@@ -243,8 +243,30 @@ class ManyHeads(nn.Module):
 
 def twenty_tasks(args):
     """Mean test accuracy over 20 tasks: one balanced network against one that switches."""
-    x, y, test_x, test_y = census.load(args.data / "census" / "census-income.test.gz")
-    steps, m = round(4000 * args.length), census.TASKS
+    data = census.load(args.data / "census" / "census-income.test.gz")
+    steps, tasks = round(4000 * args.length), range(1, census.TASKS + 1)
+    lines = [f"20 tasks on the census, {steps} steps, batch 256, mean and worst accuracy in %"]
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    for axes, width in zip(figure.subplots(1, 2, sharey=True), (6, 24), strict=True):
+        axes.set(xlabel="task", ylabel="test accuracy", title=f"trunk of width {width}")
+        for name, run in switching(data, steps, width).items():
+            torch.manual_seed(args.seed)
+            found = run()
+            mean, worst = 100 * np.mean(found), 100 * min(found)
+            lines.append(f"width {width:2}  {name:26} {mean:6.2f} {worst:6.2f}")
+            print(lines[-1], flush=True)
+            axes.plot(tasks, found, marker="o", linewidth=0.8, label=name)
+    axes.legend()
+    return lines, figure
+
+
+def switching(data, steps, width):
+    """Functions by name that train and return the accuracy of every task."""
+    x, y, test_x, test_y = data
+    m = census.TASKS
+
+    def make():
+        return ManyHeads(x.shape[1], width)
 
     def losses(net, p):
         chosen = torch.randint(len(x), (256,))
@@ -259,7 +281,7 @@ def twenty_tasks(args):
         ]
 
     def plain():
-        model = ManyHeads(x.shape[1])
+        model = make()
         base = torch.optim.Adam(model.parameters(), lr=3e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(base, steps)
         opt = pyfront.LinearScalarization(base, even(m))
@@ -269,27 +291,16 @@ def twenty_tasks(args):
         return accuracies(lambda task: model)
 
     def hyper(draw, at):
-        net = pyfront.HyperNetwork(ManyHeads(x.shape[1]), m, size=3.0)
+        net = pyfront.HyperNetwork(make(), m, size=3.0)
         train(net, "linear", losses, steps, 3e-3, draw)
         return accuracies(lambda task: net.generate(at(task)))
 
     dirichlet = torch.distributions.Dirichlet(torch.full((m,), 0.1, dtype=torch.float64))
-    runs = {
+    return {
         "one model, equal weights": plain,
         "balanced hypernetwork": lambda: hyper(lambda: even(m), lambda task: even(m)),
         "controllable, switches": lambda: hyper(dirichlet.sample, lambda task: torch.eye(m)[task]),
     }
-    lines = [f"20 tasks on the census, {steps} steps, batch 256", f"{'':28} mean accuracy %  worst"]
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="task", ylabel="test accuracy")
-    for name, run in runs.items():
-        torch.manual_seed(args.seed)
-        found = run()
-        lines.append(f"{name:28} {100 * np.mean(found):15.2f} {100 * min(found):6.2f}")
-        print(lines[-1], flush=True)
-        axes.plot(range(1, m + 1), found, marker="o", linewidth=0.8, label=name)
-    axes.legend()
-    return lines, figure
 
 
 EXPERIMENTS = {"synthetic": synthetic, "digits": digits, "mnist": mnist, "census": twenty_tasks}

@@ -1,6 +1,5 @@
 """What the experiments of controllable Pareto multi-task learning share: methods and the loop."""
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -8,29 +7,12 @@ import pyfront
 from pyfront import preferences
 
 
-class Proportional(pyfront.MultiTaskOptimizer):
-    """w ∝ r exp(k z), z = log(m r∘l / Σ r_j l_j): the proportional part of preference feedback.
-
-    With K m losses and preferences, those of K preferences in one step, each of the K has its own
-    weights.
-    """
-
-    needs = "losses"
-    preference_domain = "positive"
-
-    def __init__(self, base, preference, strength):
-        super().__init__(base, preference)
-        self.strength, self.num_tasks = strength, len(preference)
-
-    def decide(self, losses, gramian, preference):
-        relative = np.maximum(preference * losses, 1e-300).reshape(-1, self.num_tasks)
-        z = np.log(self.num_tasks * relative / relative.sum(axis=1, keepdims=True))
-        z = np.clip(z, -3.0, 3.0)
-        weights = preference.reshape(z.shape) * np.exp(
-            self.strength * (z - z.max(axis=1, keepdims=True))
-        )
-        weights /= len(z) * weights.sum(axis=1, keepdims=True)
-        return pyfront.Report(torch.from_numpy(weights.ravel()))
+def proportional(strength):
+    """w ∝ r exp(k z): what preference feedback makes of a preference for one call."""
+    return (
+        lambda base, m: pyfront.PreferenceFeedback(base, even(m), proportional=strength),
+        lambda p: {"preference": p},
+    )
 
 
 def even(num_tasks):
@@ -54,18 +36,9 @@ METHODS = {
         lambda p: {"reference_vectors": preferences.decompose(p.ravel(), 20)},
     ),
     "EPO": (lambda base, m: pyfront.EPO(base, even(m)), lambda p: {"preference": p.ravel()}),
-    "proportional": (
-        lambda base, m: Proportional(base, even(m), 30.0),
-        lambda p: {"preference": p.ravel()},
-    ),
-    "proportional, 8 a step": (
-        lambda base, m: Proportional(base, even(m), 30.0),
-        lambda p: {"preference": p.ravel()},
-    ),
-    "proportional, k = 10": (
-        lambda base, m: Proportional(base, even(m), 10.0),
-        lambda p: {"preference": p.ravel()},
-    ),
+    "proportional": proportional(30.0),
+    "proportional, 8 a step": proportional(30.0),
+    "proportional, k = 10": proportional(10.0),
 }
 
 
@@ -78,7 +51,7 @@ def train(net, method, losses, steps, rate, draw):
         losses: a function of net and p that draws a batch and returns the m losses.
         steps: how many; the learning rate falls to 0 along a cosine.
         rate: Adam's learning rate at the start.
-        draw: a function that returns a preference [m].
+        draw: a function that returns a preference [m], or several [K, m].
     """
     wrap, options = METHODS[method]
     base = torch.optim.Adam(net.parameters(), lr=rate)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from pyfront._arguments import FloatArray, VectorLike
-from pyfront.batch import Losses
 from pyfront.functional import non_uniformity
 from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.preferences import as_preferences
 from pyfront.report import Report
 from pyfront.units import Units
 
@@ -79,7 +79,11 @@ class PreferenceFeedback(MultiTaskOptimizer):
 
     A preference that is given for one call is answered by the proportional part on that call's
     losses alone, w ∝ r exp(k z): for a hypernetwork, where losses at different preferences have no
-    average. Setting :attr:`preference` restarts the integral.
+    average. It may be several, [K, m], for K m losses, those of the first preference first: each
+    has its own z, its own weights that sum to 1/K, and the report has the mean of their
+    non-uniformities. An entry may be 0 there, an end of the front: l ∝ 1/r has no finite loss for
+    that task, and it is left out, as in the limit. Setting :attr:`preference` restarts the
+    integral.
 
     Args:
         base: the optimizer that makes the step.
@@ -140,44 +144,51 @@ class PreferenceFeedback(MultiTaskOptimizer):
         self.proportional, self.integral = float(proportional), float(integral)
         self.averaging, self.floor = float(averaging), float(floor)
         self.units = Units(offset, unit)
-        self._per_call = False
         super().__init__(base, preference, **common)
-
-    def backward(
-        self, losses: Losses, *, preference: VectorLike | None = None, **options: Any
-    ) -> Report:
-        """:meth:`MultiTaskOptimizer.backward`; see the class for a preference of one call.
-
-        Args:
-            losses: m scalar tensors, or a 1-D tensor [m], with a graph.
-            preference: r for this call, which then keeps no memory; the optimizer's own where None.
-            **options: as for the other methods.
-        """
-        self._per_call = preference is not None
-        return super().backward(losses, preference=preference, **options)
 
     def check_losses(self, losses: FloatArray) -> None:
         """Feedback is defined for l ≥ 0."""
-        self.units.check(losses, "feedback")
+        assert self.preference is not None
+        self.units.check(losses.reshape(-1, self.preference.numel()), "feedback")
+
+    def _preference_for(self, preference: VectorLike | None, tasks: int) -> FloatArray | None:
+        """The optimizer's own r, [m]; or that of one call as a table [K, m]."""
+        if preference is None:
+            return super()._preference_for(None, tasks)
+        assert self.preference is not None
+        rows = as_preferences(preference, self.preference.numel())
+        if rows.size != tasks:
+            raise ValueError(
+                f"losses: expected {rows.size}, one per entry of preference, got {tasks}"
+            )
+        return rows
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """The controller's weights at (l − o) / u, divided by u."""
         assert preference is not None
-        r = preference / preference.sum()
-        compared = self.units.compared(losses)
-        if self._per_call:
-            weights, status = _tilted(r, self.proportional * log_errors(compared, r)), "ok"
+        r = preference / preference.sum(axis=-1, keepdims=True)
+        compared = self.units.compared(losses.reshape(-1, r.shape[-1]))
+        if r.ndim == 2:
+            rows = [
+                _tilted(q, self.proportional * log_errors(row, q))
+                for row, q in zip(compared, r, strict=True)
+            ]
+            weights, status = np.stack(rows), "ok"
         else:
-            weights, status = self._controlled(compared, r)
-        weights = (1.0 - self.floor) * weights + self.floor * r
+            weights, status = self._controlled(compared[0], r)
+            weights, r = weights[None], r[None]
+        weights = ((1.0 - self.floor) * weights + self.floor * r) / len(r)
         if not compared.any():
             status = "stationary"
+        apart = [
+            non_uniformity(row[q > 0.0], q[q > 0.0]) for row, q in zip(compared, r, strict=True)
+        ]
         return Report(
-            weights=self.units.of_losses(weights),
+            weights=self.units.of_losses(weights).ravel(),
             status=status,
-            non_uniformity=non_uniformity(compared, r),
+            non_uniformity=sum(apart) / len(apart),
         )
 
     def _controlled(self, losses: FloatArray, r: FloatArray) -> tuple[FloatArray, str]:
