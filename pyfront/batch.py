@@ -40,6 +40,7 @@ class Batch(NamedTuple):
     sound: bool  # every value is finite
     preference: FloatArray | None = None  # [m]
     due: bool = True  # decide on new weights
+    one_off: bool = False  # with a preference of this call alone: no weights are carried
 
 
 class Accumulated(NamedTuple):

@@ -30,14 +30,19 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
         # torch's own __init__ is not called: it would make a second set of groups, state and hooks
+        self.check_base(base)
+        self.base = base
+        base.param_groups[0][MEMORY] = {"method": type(self).__name__}
+
+    @staticmethod
+    def check_base(base: torch.optim.Optimizer) -> None:
+        """Raises a ``TypeError`` unless ``base`` can be wrapped."""
         if not isinstance(base, torch.optim.Optimizer):
             raise TypeError(f"base: expected a torch.optim.Optimizer, got {type(base).__name__}")
         if isinstance(base, DelegatingOptimizer):
             raise TypeError(f"base: expected a plain optimizer, got {type(base).__name__}")
         if isinstance(base, torch.optim.LBFGS):
             raise TypeError("base: LBFGS calls its closure several times a step; use another base")
-        self.base = base
-        base.param_groups[0][MEMORY] = {"method": type(self).__name__}
 
     @property
     def memory(self) -> Memory:

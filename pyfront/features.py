@@ -44,7 +44,8 @@ class Split:
         bound: whether the decision is to be made at z, by the upper bound.
 
     Raises:
-        ValueError: a parameter that the losses reach both through z and beside it.
+        ValueError: a parameter that the losses reach both through z and beside it; a tensor that is
+            given twice, or depends on another one.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Split:
         self.bound = bound
         self.features = as_features(features)
         self.params = params
+        _check_apart(self.features)
         trunk = set(_leaves(self.features, []))
         beside = set(_leaves(losses, self.features))
         self.trunk = [block for block, p in enumerate(params) if id(p) in trunk]
@@ -109,21 +111,38 @@ class Split:
         return row
 
 
+def _check_apart(features: Sequence[Tensor]) -> None:
+    """Paths through two of them would count twice."""
+    places = [(z.grad_fn, z.output_nr) for z in features]
+    for index, place in enumerate(places):
+        if place in places[:index] or not set(places).isdisjoint(_edges([place[0]], set())):
+            raise ValueError(
+                f"features[{index}]: it is given twice, or depends on another of them; give "
+                "tensors that do not depend on each other"
+            )
+
+
+Edge: TypeAlias = "tuple[Node | None, int]"
+
+
+def _edges(roots: Sequence[Node | None], closed: set[Edge]) -> Iterator[Edge]:
+    """What lies behind these nodes, without the edges that are closed and what is behind them."""
+    stack = [node for node in roots if node is not None]
+    seen: set[Edge] = set()
+    while stack:
+        for edge in stack.pop().next_functions:
+            if edge[0] is not None and edge not in seen and edge not in closed:
+                seen.add(edge)
+                yield edge
+                stack.append(edge[0])
+
+
 def _leaves(outputs: Sequence[Tensor], cut: Sequence[Tensor]) -> Iterator[int]:
     """The `id` of every leaf that the outputs depend on other than through the tensors `cut`."""
-    closed = {(z.grad_fn, z.output_nr) for z in cut}
-    stack: list[Node] = []
-    for output in outputs:
-        if output.grad_fn is None:
-            yield id(output)
-        elif (output.grad_fn, output.output_nr) not in closed:
-            stack.append(output.grad_fn)
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
+    closed: set[Edge] = {(z.grad_fn, z.output_nr) for z in cut}
+    roots = [o for o in outputs if (o.grad_fn, o.output_nr) not in closed]
+    yield from (id(output) for output in roots if output.grad_fn is None)
+    nodes = [output.grad_fn for output in roots]
+    for node in [*nodes, *(edge[0] for edge in _edges(nodes, closed))]:
         if (variable := getattr(node, "variable", None)) is not None:
             yield id(variable)
-        for child, number in node.next_functions:
-            if child is not None and child not in seen and (child, number) not in closed:
-                seen.add(child)
-                stack.append(child)

@@ -108,7 +108,11 @@ def read_table(table: "DataFrame") -> list[Solution]:
     solutions = []
     for index, row in enumerate(table.to_dict("records")):
         # pandas marks what is missing by None, NaN or NA
-        present = {name: value for name, value in row.items() if not pandas.isna(value)}
+        present = {
+            name: value
+            for name, value in row.items()
+            if not (pandas.api.types.is_scalar(value) and pandas.isna(value))
+        }
         try:
             solutions.append(_solution_of_row(present, counts))
         except ValueError as error:

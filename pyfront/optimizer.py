@@ -86,20 +86,25 @@ class MultiTaskOptimizer(PreferringOptimizer):
         every: int = 1,
         upper_bound: bool = False,
     ) -> None:
-        super().__init__(base, preference)
+        self.check_base(base)  # first, so that nothing has changed when an argument is refused
         choice("engine", engine, ("auto", "grad", "steal"))
         choice("task_gradients", task_gradients, ("weighted", "own"))
         choice("scale", scale, ("mean", "sum"))
         if not 0.0 <= weight_smoothing < 1.0:
             raise ValueError(f"weight_smoothing = {weight_smoothing!r}: must be in [0, 1)")
+        every = integer("every", every, 1)
+        over = as_gramian_over(gramian_over, base.param_groups)
+        if upper_bound and self.needs != "gramian":
+            raise ValueError(f"upper_bound: {type(self).__name__} does not decide on a Gramian")
+        if upper_bound and over != "all":
+            raise ValueError("gramian_over: with upper_bound the Gramian is over the features")
+        super().__init__(base, preference)
         self.engine: Engine = engine
-        self.gramian_over = as_gramian_over(gramian_over, base.param_groups)
+        self.gramian_over = over
         self.task_gradients = task_gradients
         self.scale = scale
         self.weight_smoothing = float(weight_smoothing)
-        self.every = integer("every", every, 1)
-        if upper_bound and self.gramian_over != "all":
-            raise ValueError("gramian_over: with upper_bound the Gramian is over the features")
+        self.every = every
         self.upper_bound = bool(upper_bound)
         self.report: Report | None = None
         self._accumulated: Accumulated | None = None
@@ -161,7 +166,10 @@ class MultiTaskOptimizer(PreferringOptimizer):
             return device_step.backward(self, losses, preference, fixed, retain_graph)
         batch = self._batch(losses, preference, scaler, fixed)
         params = self._params()
+        split = self._split(batch, features, params)
         one_backward = self._accumulated is None and self.task_gradients == "weighted"
+        if self.needs == "products" and self.gramian_over != "all":
+            one_backward = False  # a product is over all parameters
         roles: list[bool | None] | None = None
         if one_backward and batch.sound and not (self.needs == "gramian" and batch.due):
             report, kept = self._weigh(batch, None)
@@ -169,7 +177,6 @@ class MultiTaskOptimizer(PreferringOptimizer):
                 batch, report, params, retain_graph
             )
         else:
-            split = self._split(batch, features, params)
             gradients = TaskGradients(self._rows(batch, params, split, retain_graph))
             roles = self._roles([row[: len(params)] for row in gradients.rows[: batch.values.size]])
             own = None if roles is None else own_blocks(roles, self.param_groups)
@@ -261,9 +268,14 @@ class MultiTaskOptimizer(PreferringOptimizer):
         if batch.sound:
             self.check_losses(batch.values)
         kept = self.memory.get("weights")
-        waiting = kept is not None and len(kept) == batch.values.size and preference is None
+        one_off = preference is not None or self._is_one_off()
+        waiting = kept is not None and len(kept) == batch.values.size and not one_off
         due = not waiting or self.memory["age"] % self.every == 0
-        return batch._replace(preference=r, due=due)
+        return batch._replace(preference=r, due=due, one_off=one_off)
+
+    def _is_one_off(self) -> bool:
+        """Whether this call decides on something else than the others, so that no weights carry."""
+        return False
 
     def _split(self, batch: Batch, features: Features | None, params: list[Tensor]) -> Split | None:
         if features is None:
@@ -307,12 +319,12 @@ class MultiTaskOptimizer(PreferringOptimizer):
             report = self.decide(batch.values, c, batch.preference)
             weights = report.weights
             previous = self.memory.get("weights", [])  # read now: a method may have dropped them
-            if s > 0.0 and len(previous) == weights.numel():
+            if s > 0.0 and len(previous) == weights.numel() and not batch.one_off:
                 weights = s * torch.tensor(previous, dtype=torch.float64) + (1.0 - s) * weights
         else:
             weights = torch.tensor(self.memory["weights"], dtype=torch.float64)
             report = Report(weights=weights)
-        if s > 0.0 or self.every > 1:
+        if (s > 0.0 or self.every > 1) and not batch.one_off:
             self.memory.update(weights=weights.tolist(), age=self.memory.get("age", 0) + 1)
         return replace(
             report,

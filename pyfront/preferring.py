@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyfront._arguments import FloatArray, VectorLike
-from pyfront.delegation import DelegatingOptimizer
+from pyfront.delegation import DelegatingOptimizer, Memory
 from pyfront.preferences import as_preference
 
 __all__ = ["PreferringOptimizer"]
@@ -28,10 +28,20 @@ class PreferringOptimizer(DelegatingOptimizer):
     preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "none"
 
     def __init__(self, base: torch.optim.Optimizer, preference: VectorLike | None = None) -> None:
+        wanted = self.preference_domain != "none" or preference is not None
+        r = self._checked_preference(preference) if wanted else None  # type: ignore[arg-type]
         super().__init__(base)
-        if self.preference_domain != "none" or preference is not None:
-            r = self._checked_preference(preference)  # type: ignore[arg-type]
+        if r is not None:
             self.memory["preference"] = r.tolist()
+
+    def check_memory(self, memory: Memory) -> None:
+        """A preference of a checkpoint must be as long as ours."""
+        super().check_memory(memory)
+        ours, saved = self.memory.get("preference"), memory.get("preference")
+        if ours is not None and saved is not None and len(saved) != len(ours):
+            raise ValueError(
+                f"state_dict: its preference has {len(saved)} entries, expected {len(ours)}"
+            )
 
     @property
     def preference(self) -> Tensor | None:

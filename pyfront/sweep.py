@@ -94,7 +94,7 @@ def sweep(
         >>> def train(preference):
         ...     problem = pyfront.problems.QuadraticProblem(2)
         ...     theta = torch.nn.Parameter(problem.start())
-        ...     opt = pyfront.EPO(torch.optim.SGD([theta], lr=0.5), preference)
+        ...     opt = pyfront.EPO(torch.optim.SGD([theta], lr=0.1), preference)
         ...     for _ in range(50):
         ...         report = opt.step(problem.losses(theta))
         ...     losses = report.losses.tolist()

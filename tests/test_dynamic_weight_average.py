@@ -167,3 +167,20 @@ def test_bad_losses_change_nothing():
         with pytest.raises(ValueError, match=message):
             step(opt, x, values)
     assert json.dumps(opt.memory) == memory and torch.equal(x.grad, gradient)
+
+
+def test_a_checkpoint_of_longer_epochs_ends_the_epoch_at_the_next_step():
+    def opt(steps_per_epoch):
+        x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        base = torch.optim.SGD([x], lr=0.01)
+        made = DynamicWeightAverage(base, steps_per_epoch=steps_per_epoch)
+        return made, lambda: made.step([x[0] ** 2, x[1] ** 2])
+
+    first, step = opt(10)
+    for _ in range(7):
+        step()
+    second, step = opt(5)
+    second.load_state_dict(first.state_dict())
+    for _ in range(11):
+        weights = step().weights
+    assert weights.tolist() != [1.0, 1.0]

@@ -198,3 +198,34 @@ def test_bad_input_is_named_and_changes_nothing(x):
         pyfront.MGDA(base, gramian_over="shared", upper_bound=True)
     with pytest.raises(ValueError, match="step: preference, fixed and features need losses"):
         pyfront.MGDA(base).step(features=model(x)[0])
+
+
+def test_tensors_that_depend_on_each_other_are_refused(x):
+    model = Net()
+    opt = pyfront.MGDA(torch.optim.SGD(model.parameters(), lr=0.1))
+    for again in (lambda z: [*z, z[0]], lambda z: [z[0], z[1], z[0] * 2.0]):
+        z, losses = model(x)
+        features = again(z)
+        losses[0] = losses[0] + features[2].mean()
+        with pytest.raises(ValueError, match=r"features\[2\]: it is given twice, or depends on"):
+            opt.backward(losses, features=features)
+        assert all(p.grad is None for p in model.parameters())
+
+
+def test_pareto_mtl_takes_features(x):
+    model = Net()
+    base = torch.optim.SGD(model.parameters(), lr=0.1)
+    vectors = pyfront.preferences.das_dennis(3, 2)
+    opt = pyfront.ParetoMTL(base, vectors, 1, upper_bound=True)
+    z, losses = model(x)
+    assert opt.step(losses, features=z).gramian.shape == (3, 3)
+
+
+def test_an_upper_bound_needs_a_method_that_decides_on_a_gramian():
+    base = torch.optim.SGD(Net().parameters(), lr=0.1)
+    for make in (
+        lambda: pyfront.LinearScalarization(base, [1, 1, 1], upper_bound=True),
+        lambda: pyfront.SingleLoopMGDA(base, upper_bound=True),
+    ):
+        with pytest.raises(ValueError, match="upper_bound: .* does not decide on a Gramian"):
+            make()

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+import pyfront
 from pyfront import EPO, MGDA, LinearScalarization, ParetoMTL, preferences
 from pyfront.functional import combine
 
@@ -264,3 +265,56 @@ def test_a_direction_that_overflows_under_a_scaler_leaves_the_state():
     before = copy.deepcopy(opt.memory)
     report = opt.backward([3 * x[0], 2.9 * x[0] + 0.1 * x[1]], scaler=scaler)
     assert report.status == "nonfinite" and opt.memory == before
+
+
+def test_a_constructor_that_raises_leaves_the_state_of_another_method_alone():
+    base = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    good = pyfront.EPO(base, [0.3, 0.7])
+    for bad in (
+        lambda: pyfront.MGDA(base, every=0),
+        lambda: pyfront.EPO(base, [0.3, -0.7]),
+        lambda: pyfront.MGDA(base, gramian_over="heads"),
+        lambda: pyfront.UncertaintyWeighting(base, 2, lr=-1.0),
+        lambda: pyfront.GradNorm(base, lr=-1.0),
+    ):
+        with pytest.raises(ValueError):
+            bad()
+        assert good.preference.tolist() == [0.3, 0.7]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda base, m: pyfront.EPO(base, [1.0 / m] * m),
+        lambda base, m: pyfront.UncertaintyWeighting(base, m),
+        lambda base, m: pyfront.ParetoMTL(base, pyfront.preferences.das_dennis(m, 2), 0),
+    ],
+)
+def test_a_checkpoint_of_another_number_of_tasks_is_refused(make):
+    def trained(m):
+        x = torch.nn.Parameter(torch.ones(m))
+        opt = make(torch.optim.SGD([x], lr=0.01), m)
+        opt.step([(k + 1.0) * (x[k] - 0.5 * k) ** 2 + 0.1 for k in range(m)])
+        return opt
+
+    saved, opt = trained(2).state_dict(), trained(3)
+    before = opt.state_dict()
+    with pytest.raises(ValueError, match=r"state_dict: it.* 2 .*expected 3"):
+        opt.load_state_dict(saved)
+    assert opt.state_dict() == before
+
+
+@pytest.mark.parametrize("options", [{"every": 3}, {"weight_smoothing": 0.9}])
+def test_a_preference_of_one_call_does_not_reach_into_the_next(options):
+    def weights(between):
+        x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.0), [0.5, 0.5], **options)
+        found = []
+        for step in range(4):
+            if between and step == 1:
+                report = opt.step([x[0] ** 2, x[1] ** 2], preference=[0.9, 0.1])
+                assert report.weights.tolist() == [0.9, 0.1]
+            found.append(opt.step([x[0] ** 2, x[1] ** 2]).weights.tolist())
+        return found
+
+    assert weights(True) == weights(False)

@@ -83,7 +83,7 @@ class DynamicWeightAverage(MultiTaskOptimizer):
         weights = self._weights(*means) if len(means) == 2 else np.ones_like(losses)
         seen = memory.get("epoch_steps", 0) + 1
         total = losses + np.array(memory.get("epoch_sum", 0.0))
-        if seen == self.steps_per_epoch:
+        if seen >= self.steps_per_epoch:
             means = [*means[-1:], total / seen]
             total, seen = np.zeros_like(losses), 0
         self.learn(

@@ -79,9 +79,11 @@ class GradNorm(MultiTaskOptimizer):
         initial = None if initial_losses is None else vector("initial_losses", initial_losses)
         if initial is not None:
             require("initial_losses", initial, above=0.0)
+        self.check_base(base)
+        rate = check_rate(lr, base)
         super().__init__(base, gramian_over=gramian_over, **common)
         self.alpha = float(alpha)
-        self.lr = check_rate(lr, base)
+        self.lr = rate
         if initial is not None:
             self.memory["initial_losses"] = initial.tolist()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyfront import _core, devices
 from pyfront._arguments import FloatArray, MatrixLike, choice, integer
 from pyfront.batch import Losses
+from pyfront.delegation import Memory
 from pyfront.device_step import DecidesOnDevice
 from pyfront.devices import Decision
 from pyfront.functional import ParetoMtlPhase, min_norm, pareto_mtl
@@ -121,7 +122,8 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
         Args:
             losses: m scalar tensors, or a 1-D tensor [m], with a graph.
-            reference_vectors: [K, m] for this call; the optimizer's own where None.
+            reference_vectors: [K, m] for this call; the optimizer's own where None. Phases are
+                counted over all calls.
             **options: as for the other methods.
         """
         with self._using(reference_vectors):
@@ -133,17 +135,17 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         closure: Losses | Callable[[], Losses] | None = None,
         *,
         reference_vectors: MatrixLike | None = None,
-        fixed: Tensor | None = None,
+        **options: Any,
     ) -> Report | None:
         """:meth:`MultiTaskOptimizer.step`, with other reference vectors for this step alone.
 
         Args:
             closure: the losses, a callable that returns them, or None.
             reference_vectors: [K, m] for this step; the optimizer's own where None.
-            fixed: a further loss that is added and not traded off.
+            **options: as for the other methods.
         """
         with self._using(reference_vectors):
-            return super().step(closure, fixed=fixed)
+            return super().step(closure, **options)
 
     step.hooked = True  # type: ignore[attr-defined]
 
@@ -159,6 +161,21 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
             expected, per = count * expected, "all reference vectors"
         if tasks != expected:
             raise ValueError(f"losses: expected {expected}, one per entry of {per}, got {tasks}")
+
+    def check_memory(self, memory: Memory) -> None:
+        """The running average of the losses must have an entry a task."""
+        super().check_memory(memory)
+        mean, tasks = memory.get("mean_losses"), self._vectors.shape[1]
+        if mean is not None and len(mean) != tasks:
+            raise ValueError(f"state_dict: it holds {len(mean)} mean losses, expected {tasks}")
+
+    def _commit(self, *parts: Any) -> None:
+        super()._commit(*parts)
+        if parts[2] is not None:
+            self._write_state()  # this step was decided on the host
+
+    def _is_one_off(self) -> bool:
+        return self._call_vectors is not None
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None

@@ -71,6 +71,7 @@ class SingleLoopMGDA(ProductMethod):
         self.update = update
         self.rate = float(rate)
         self._second: list[Tensor] | None = None
+        self._other: Row | None = None  # ½ J₂ᵀ w of the second batch
 
     def backward(self, losses: Any, *, second: Losses | None = None, **options: Any) -> Report:
         """:meth:`MultiTaskOptimizer.backward`, with the same losses on a second batch.
@@ -84,7 +85,7 @@ class SingleLoopMGDA(ProductMethod):
             self._second = None if second is None else self._checked(second)
             return super().backward(losses, **options)
         finally:
-            self._second = None
+            self._second = self._other = None
 
     def step(  # type: ignore[override]
         self, closure: Any = None, *, second: Losses | None = None, **options: Any
@@ -142,7 +143,6 @@ class SingleLoopMGDA(ProductMethod):
     def _weighted_gradient(
         self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
     ) -> Row:
-        self._other: Row | None = None
         if self._second is not None:
             m = batch.values.size
             if len(self._second) != m:

@@ -83,8 +83,10 @@ class UncertaintyWeighting(MultiTaskOptimizer):
             )
         for task, kind in enumerate(kinds):
             choice(f"likelihood[{task}]", kind, list(FACTORS))
+        self.check_base(base)
+        rate = check_rate(lr, base)
         super().__init__(base, **common)
-        self.lr = check_rate(lr, base)
+        self.lr = rate
         self._factors = np.array([FACTORS[kind] for kind in kinds])
         self.memory["log_variances"] = [0.0] * num_tasks
 
@@ -111,7 +113,8 @@ class UncertaintyWeighting(MultiTaskOptimizer):
 
     def check_memory(self, memory: dict[str, Any]) -> None:
         """A checkpoint has as many log-variances as there are tasks here."""
-        found, expected = len(memory["log_variances"]), self._factors.size
+        super().check_memory(memory)
+        found, expected = len(memory.get("log_variances", [])), self._factors.size
         if found != expected:
             raise ValueError(f"state_dict: it holds {found} log-variances, expected {expected}")
 
