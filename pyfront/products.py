@@ -37,6 +37,7 @@ from pyfront.gradients import (
     loss_values,
     weighted_gradient,
 )
+from pyfront.linear_record import linear_record
 
 __all__ = ["Product", "Products", "Replay", "gramian_product"]
 
@@ -170,7 +171,7 @@ def _double_backward(
     roots = [w.to(loss.dtype).reshape(loss.shape) for w, loss in zip(u.unbind(), wide, strict=True)]
     # the record keeps what it needs itself: the losses' own graph can go at once, or the caller who
     # holds them would keep a step's activations during the next
-    with explained("losses"), _supported("double_backward"):
+    with explained("losses"), _supported("double_backward"), linear_record(u):
         row = torch.autograd.grad(
             wide, params, roots, create_graph=True, retain_graph=retain_graph, allow_unused=True
         )
