@@ -66,9 +66,11 @@ def descend(problem, make, r, start, lr, steps=None, seconds=None):
     return ((losses - target).abs() / target).max().item(), time.process_time() - began, done
 
 
-def synthetic(_):
+def synthetic(args):
     """Full gradients and SGD: largest relative error of a loss, median over 3 preferences."""
     for m, n in ((2, 20), (8, 8), (8, 10_000), (20, 20), (20, 10_000)):
+        if args.tasks not in (None, m):
+            continue
         problem = ConcaveProblem(n=n) if m == 2 else QuadraticProblem(m, n=n)
         rng = np.random.default_rng(SYNTHETIC)
         spread = 0.5 if m == 2 else 0.3 / m  # the front of many tasks meets few rays
@@ -265,7 +267,7 @@ def riverflow(args):
 def images(args):
     names = ("linear", "feedback", "epo", "epo-smoothed", "ferero")
     compare(
-        Presence, digit_presence(), args.methods or names, (0.001, 0.003), args.steps or 400, 4, 1,
+        Presence, digit_presence(), args.methods or names, (0.003, 0.01), args.steps or 1000, 4, 1,
         ("epo-smoothed",),
     )  # fmt: skip
 
@@ -277,6 +279,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", help="folder that holds riverflow/rf1.arff.gz")
     parser.add_argument("--broken", action="store_true", help="keep River Flow's broken rows")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--tasks", type=int, help="the synthetic problems of so many tasks alone")
     parser.add_argument("--methods", nargs="+", choices=METHODS)
     arguments = parser.parse_args()
     if arguments.what == "riverflow" and arguments.data is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge, saved_tensors_hooks
 
@@ -33,10 +34,10 @@ def linear_record(u: Tensor) -> Iterator[None]:
     known = {get_gradient_edge(u).node: True}
 
     def pack(saved: Tensor) -> Tensor:
-        node = saved.grad_fn if saved.numel() >= SMALL else None
-        if node is None or not saved.is_contiguous() or not _depends(node, known):
-            return saved.detach()  # with its graph it would be a cycle with its own node
-        return saved.new_zeros(()).expand(saved.shape)
+        large = saved.layout is torch.strided and saved.numel() >= SMALL
+        if large and saved.grad_fn is not None and _depends(saved.grad_fn, known):
+            return saved.new_zeros(()).expand(saved.shape)
+        return saved.detach()  # with its graph it would be a cycle with its own node
 
     try:
         with saved_tensors_hooks(pack, _as_packed):

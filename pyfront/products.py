@@ -5,7 +5,8 @@ ways:
 
 - ``"double_backward"`` needs the losses' graph alone. d(u) = Jᵀ u is drawn as a graph of u; it is
   linear, so ∂/∂u ½‖d(u)‖² at v is J d = C v. Exact to rounding. One backward pass that is recorded
-  and one through the record.
+  and one through the record, which keeps the activations but not their gradients
+  (:mod:`pyfront.linear_record`).
 - ``"forward"`` needs a closure that computes the losses again. One backward pass gives d; the
   parameters then become dual numbers θ + ε d, and the ε part of the losses is J d. Exact to
   rounding. One more forward pass without a graph, so less time and memory than a recorded backward.

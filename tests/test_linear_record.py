@@ -67,6 +67,19 @@ def test_no_memory_is_held_for_the_gradients_of_activations(everything_is_large)
             assert packed.data_ptr() == saved.data_ptr()
 
 
+def test_images_with_channels_last_are_left_out_too(everything_is_large):
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Conv2d(4, 2, 3))
+    net = net.to(memory_format=torch.channels_last)
+    x = torch.randn(3, 2, 8, 8).to(memory_format=torch.channels_last)
+    losses = net(x).square().mean(dim=(0, 2, 3)).unbind()
+    params, v = list(net.parameters()), torch.tensor([0.3, 0.7], dtype=torch.float64)
+    values, _ = explicit(losses, params, v)
+    kept = kept_by(losses, params, v.float().requires_grad_())
+    assert any(saved.shape == (3, 4, 6, 6) and not any(p.stride()) for saved, p in kept)
+    product = gramian_product(net(x).square().mean(dim=(0, 2, 3)), params, v)
+    torch.testing.assert_close(torch.from_numpy(product.values), values, rtol=1e-5, atol=1e-6)
+
+
 def test_small_tensors_are_kept():
     x = nn.Parameter(torch.ones(5))
     u = torch.tensor([0.3, 0.7], requires_grad=True)
