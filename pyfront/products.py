@@ -5,7 +5,8 @@ ways:
 
 - ``"double_backward"`` needs the losses' graph alone. d(u) = Jᵀ u is drawn as a graph of u; it is
   linear, so ∂/∂u ½‖d(u)‖² at v is J d = C v. Exact to rounding. One backward pass that is recorded
-  and one through the record.
+  and one through the record, which keeps the activations but not their gradients
+  (:mod:`pyfront.linear_record`).
 - ``"forward"`` needs a closure that computes the losses again. One backward pass gives d; the
   parameters then become dual numbers θ + ε d, and the ε part of the losses is J d. Exact to
   rounding. One more forward pass without a graph, so less time and memory than a recorded backward.
@@ -37,6 +38,7 @@ from pyfront.gradients import (
     loss_values,
     weighted_gradient,
 )
+from pyfront.linear_record import linear_record
 
 __all__ = ["Product", "Products", "Replay", "gramian_product"]
 
@@ -170,7 +172,7 @@ def _double_backward(
     roots = [w.to(loss.dtype).reshape(loss.shape) for w, loss in zip(u.unbind(), wide, strict=True)]
     # the record keeps what it needs itself: the losses' own graph can go at once, or the caller who
     # holds them would keep a step's activations during the next
-    with explained("losses"), _supported("double_backward"):
+    with explained("losses"), _supported("double_backward"), linear_record(u):
         row = torch.autograd.grad(
             wide, params, roots, create_graph=True, retain_graph=retain_graph, allow_unused=True
         )

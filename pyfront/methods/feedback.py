@@ -89,13 +89,15 @@ class PreferenceFeedback(MultiTaskOptimizer):
         base: the optimizer that makes the step.
         preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
         proportional: k ≥ 0. See :func:`stable_gains`; 1 is a good start with SGD.
-        integral: i ≥ 0. It is multiplied by the learning rate over the largest one so far: the
-            slower the losses react, the slower the integral must be.
+        integral: i ≥ 0. A smaller one (0.01) gives up evenness early in training for lower losses.
+            The learning rate does not change it: where the rate decays, fewer steps are left in
+            which the loop could swing than in which the weights must still follow the losses.
         averaging: β in [0, 1): how much of l̄ is kept in a step. 0 with full batches: an average is
             a delay, and a delay makes the loop swing.
-        floor: ρ in [0, 1): the least share of r in the weights. A large one (0.1) keeps training
-            what an unreachable ray gives up, and is exact only where every weight at the end point
-            is above ρ r.
+        floor: ρ in [0, 1): the least share of r in the weights. The end point is exact only where
+            every weight there is above ρ r, and with many tasks of one network, and Adam, which
+            undoes a small weight of a head, weights of 1e-4 r are ordinary. A large floor (0.1)
+            keeps training what an unreachable ray gives up.
         offset: o, [m] or None: decide on (l − o) / unit, for losses that can be negative.
         unit: u > 0, [m] or None: the units in which losses are compared.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
@@ -130,7 +132,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
         proportional: float = 3.0,
         integral: float = 0.03,
         averaging: float = 0.9,
-        floor: float = 1e-3,
+        floor: float = 1e-6,
         offset: VectorLike | None = None,
         unit: VectorLike | None = None,
         **common: Any,
@@ -195,7 +197,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
         """q exp(k z) / Σ and the status; q and l̄ go on."""
         z = log_errors(self._averaged(losses), r)
         q = self.recalled("integral", r) if self.memory.get("towards") == r.tolist() else r
-        q = _tilted(q, self.integral * self._relative_rate() * z)
+        q = _tilted(q, self.integral * z)
         lowest = max(self.floor, SMALLEST) * r
         given_up = bool(((q <= lowest) & (z < -TOLERANCE)).any())
         q = np.maximum(q, lowest)
@@ -211,13 +213,6 @@ class PreferenceFeedback(MultiTaskOptimizer):
         mean = self.averaging * mean + (1.0 - self.averaging) * losses
         self.memory.update(mean_losses=mean.tolist(), count=count)
         return mean / (1.0 - self.averaging**count)
-
-    def _relative_rate(self) -> float:
-        """The learning rate over the largest one so far."""
-        rate = float(self.param_groups[0].get("lr", 1.0))
-        largest = max(rate, float(self.memory.get("largest_rate", 0.0)))
-        self.memory.update(largest_rate=largest)
-        return rate / largest if largest > 0.0 else 0.0
 
 
 def log_errors(losses: FloatArray, r: FloatArray) -> FloatArray:
