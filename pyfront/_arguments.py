@@ -17,6 +17,7 @@ __all__ = [
     "choice",
     "integer",
     "matrix",
+    "number",
     "require",
     "table",
     "vector",
@@ -101,3 +102,23 @@ def integer(name: str, value: object, lowest: int) -> int:
     if value < lowest:
         raise ValueError(f"{name} = {value}: must be at least {lowest}")
     return int(value)
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    lowest: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """``value`` as a finite float, ≥ ``lowest``, > ``above`` and < ``below``; no boolean."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    if math.isfinite(value) and value >= lowest and above < value < below:
+        return float(value)
+    if below < math.inf:
+        bound = f"in [{lowest:g}, {below:g})"
+    else:
+        bound = "finite and " + (f"> {above:g}" if above > -math.inf else f"≥ {lowest:g}")
+    raise ValueError(f"{name} = {value!r}: must be {bound}")

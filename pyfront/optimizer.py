@@ -14,7 +14,7 @@ from torch._compile import _disable_dynamo
 
 from pyfront import device_step
 from pyfront import gradients as grad
-from pyfront._arguments import FloatArray, VectorLike, choice, integer, require
+from pyfront._arguments import FloatArray, VectorLike, choice, integer, number, require
 from pyfront.batch import (
     Accumulated,
     Batch,
@@ -90,8 +90,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         choice("engine", engine, ("auto", "grad", "steal"))
         choice("task_gradients", task_gradients, ("weighted", "own"))
         choice("scale", scale, ("mean", "sum"))
-        if not 0.0 <= weight_smoothing < 1.0:
-            raise ValueError(f"weight_smoothing = {weight_smoothing!r}: must be in [0, 1)")
+        smoothing = number("weight_smoothing", weight_smoothing, lowest=0.0, below=1.0)
         every = integer("every", every, 1)
         over = as_gramian_over(gramian_over, base.param_groups)
         if upper_bound and self.needs != "gramian":
@@ -103,7 +102,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         self.gramian_over = over
         self.task_gradients = task_gradients
         self.scale = scale
-        self.weight_smoothing = float(weight_smoothing)
+        self.weight_smoothing = smoothing
         self.every = every
         self.upper_bound = bool(upper_bound)
         self.report: Report | None = None

@@ -92,17 +92,17 @@ def sweep(
 
     Example:
         >>> def train(preference):
-        ...     problem = pyfront.problems.QuadraticProblem(2)
+        ...     problem = pyfront.problems.ConcaveProblem(n=2)
         ...     theta = torch.nn.Parameter(problem.start())
         ...     opt = pyfront.EPO(torch.optim.SGD([theta], lr=0.1), preference)
-        ...     for _ in range(50):
+        ...     for _ in range(100):
         ...         report = opt.step(problem.losses(theta))
         ...     losses = report.losses.tolist()
         ...     return pyfront.Solution(method="EPO", preference=preference, train_losses=losses)
         >>> import pyfront
-        >>> front = pyfront.sweep(train, [[0.3, 0.7], [0.5, 0.5]], workers=0)
-        >>> [solution.preference for solution in front]
-        [(0.3, 0.7), (0.5, 0.5)]
+        >>> front = pyfront.sweep(train, [[0.4, 0.6], [0.5, 0.5]], workers=0)
+        >>> [[round(loss, 1) for loss in solution.train_losses] for solution in front]
+        [[0.7, 0.5], [0.6, 0.6]]
     """
     runs = as_runs(preferences)
     seed = integer("seed", seed, 0)

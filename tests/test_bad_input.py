@@ -306,3 +306,42 @@ def test_meta_and_other_devices_are_refused_in_one_sentence():
     rows = [[torch.ones(2, device="meta")]]
     with pytest.raises(ValueError, match="gradients.*device meta is not supported"):
         pyfront.functional.gramian(rows)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda base: pyfront.MGDA(base, weight_smoothing=None), TypeError, "weight_smoothing: ex"),
+        (lambda base: pyfront.MGDA(base, weight_smoothing=1.0), ValueError, r"must be in \[0, 1\)"),
+        (lambda base: pyfront.GradNorm(base, alpha=None), TypeError, "alpha: expected a number"),
+        (
+            lambda base: pyfront.GradNorm(base, lr=True),
+            TypeError,
+            "lr: expected a number, got True",
+        ),
+        (
+            lambda base: pyfront.DynamicWeightAverage(base, temperature="x"),
+            TypeError,
+            "temperature: expected a number, got 'x'",
+        ),
+        (
+            lambda base: pyfront.ParetoMTL(base, [[1, 0], [0, 1]], 0, epsilon=-1.0),
+            ValueError,
+            "epsilon = -1.0: must be finite and ≥ 0",
+        ),
+        (
+            lambda base: pyfront.UncertaintyWeighting(base, 2, likelihood=None),
+            TypeError,
+            "likelihood: expected a word",
+        ),
+        (
+            lambda base: pyfront.PreferenceFeedback(base, [1, 1], proportional=float("nan")),
+            ValueError,
+            "proportional = nan: must be finite and ≥ 0",
+        ),
+    ],
+)
+def test_numbers_that_are_none_are_named(make, error, match):
+    base = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    with pytest.raises(error, match=match):
+        make(base)

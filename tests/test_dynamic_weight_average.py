@@ -174,7 +174,7 @@ def test_a_checkpoint_of_longer_epochs_ends_the_epoch_at_the_next_step():
         x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
         base = torch.optim.SGD([x], lr=0.01)
         made = DynamicWeightAverage(base, steps_per_epoch=steps_per_epoch)
-        return made, lambda: made.step([x[0] ** 2, x[1] ** 2])
+        return made, lambda: made.step([x[0] ** 2, 3 * x[1] ** 2])
 
     first, step = opt(10)
     for _ in range(7):

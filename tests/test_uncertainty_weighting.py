@@ -194,7 +194,7 @@ def test_zero_and_huge_losses_stay_finite():
         ({"num_tasks": 2.0}, TypeError, "num_tasks: expected an integer"),
         ({"num_tasks": 2, "lr": -1.0}, ValueError, "lr = -1.0"),
         ({"num_tasks": 2, "lr": math.nan}, ValueError, "lr = nan"),
-        ({"num_tasks": 2, "lr": "fast"}, ValueError, "lr = 'fast'"),
+        ({"num_tasks": 2, "lr": "fast"}, TypeError, "lr: expected a number, got 'fast'"),
         ({"num_tasks": 2, "likelihood": "poisson"}, ValueError, r"likelihood\[0\] = 'poisson'"),
         ({"num_tasks": 2, "likelihood": ["regression"]}, ValueError, "expected 2 words.*got 1"),
         ({"num_tasks": 2, "preference": [1, 1]}, TypeError, "UncertaintyWeighting takes none"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TypedDict
 
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray
+from pyfront._arguments import FloatArray, number
 
 __all__ = ["Moments", "adam_step", "check_rate", "current_rate"]
 
@@ -63,9 +62,7 @@ def check_rate(rate: float | None, base: torch.optim.Optimizer) -> float | None:
         if "lr" not in base.param_groups[0]:
             raise ValueError(f"lr = None: {type(base).__name__} has none to share; give a number")
         return None
-    if not (isinstance(rate, (int, float)) and math.isfinite(rate) and rate >= 0.0):
-        raise ValueError(f"lr = {rate!r}: must be finite and ≥ 0")
-    return float(rate)
+    return number("lr", rate, lowest=0.0)
 
 
 def current_rate(rate: float | None, base: torch.optim.Optimizer) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, integer, require
+from pyfront._arguments import FloatArray, integer, number, require
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 
@@ -61,11 +60,10 @@ class DynamicWeightAverage(MultiTaskOptimizer):
         **common: Any,
     ) -> None:
         steps_per_epoch = integer("steps_per_epoch", steps_per_epoch, 1)
-        if not 0.0 < temperature < math.inf:
-            raise ValueError(f"temperature = {temperature!r}: must be finite and > 0")
+        temperature = number("temperature", temperature, above=0.0)
         super().__init__(base, **common)
         self.steps_per_epoch = steps_per_epoch
-        self.temperature = float(temperature)
+        self.temperature = temperature
 
     def check_losses(self, losses: FloatArray) -> None:
         """As many losses as before, finite and ≥ 0."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike
+from pyfront._arguments import FloatArray, VectorLike, number
 from pyfront.functional import non_uniformity
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_preferences
@@ -54,11 +54,9 @@ def stable_gains(rate: float, *, averaging: float = 0.9, momentum: float = 0.0) 
         >>> stable_gains(0.01, averaging=0.9).proportional
         5.0
     """
-    if not 0.0 < rate < float("inf"):
-        raise ValueError(f"rate = {rate!r}: must be finite and > 0")
-    for name, value in (("averaging", averaging), ("momentum", momentum)):
-        if not 0.0 <= value < 1.0:
-            raise ValueError(f"{name} = {value!r}: must be in [0, 1)")
+    rate = number("rate", rate, above=0.0)
+    averaging = number("averaging", averaging, lowest=0.0, below=1.0)
+    momentum = number("momentum", momentum, lowest=0.0, below=1.0)
     delay = 1.0 + averaging / (1.0 - averaging) + momentum / (1.0 - momentum)
     k = round(1.0 / (2.0 * rate * delay), 12)
     return Gains(k, k * k * rate / 4.0)
@@ -137,14 +135,10 @@ class PreferenceFeedback(MultiTaskOptimizer):
         unit: VectorLike | None = None,
         **common: Any,
     ) -> None:
-        for name, value in (("proportional", proportional), ("integral", integral)):
-            if not 0.0 <= value < float("inf"):
-                raise ValueError(f"{name} = {value!r}: must be finite and ≥ 0")
-        for name, value in (("averaging", averaging), ("floor", floor)):
-            if not 0.0 <= value < 1.0:
-                raise ValueError(f"{name} = {value!r}: must be in [0, 1)")
-        self.proportional, self.integral = float(proportional), float(integral)
-        self.averaging, self.floor = float(averaging), float(floor)
+        self.proportional = number("proportional", proportional, lowest=0.0)
+        self.integral = number("integral", integral, lowest=0.0)
+        self.averaging = number("averaging", averaging, lowest=0.0, below=1.0)
+        self.floor = number("floor", floor, lowest=0.0, below=1.0)
         self.units = Units(offset, unit)
         super().__init__(base, preference, **common)
 

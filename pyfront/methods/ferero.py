@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, MatrixLike, VectorLike, require, table, vector
+from pyfront._arguments import FloatArray, MatrixLike, VectorLike, number, require, table, vector
 from pyfront.dual import onto_simplex, step_length
 from pyfront.preferences import as_preference
 from pyfront.product_method import ProductMethod
@@ -66,10 +66,8 @@ class FERERO(ProductMethod):
         unit: VectorLike | None = None,
         **common: Any,
     ) -> None:
-        for name, value in (("gain", gain), ("rate", rate)):
-            if not 0.0 < value < float("inf"):
-                raise ValueError(f"{name} = {value!r}: must be finite and > 0")
-        self.gain, self.rate = float(gain), float(rate)
+        self.gain = number("gain", gain, above=0.0)
+        self.rate = number("rate", rate, above=0.0)
         self.units = Units(offset, unit)
         self.cone = None if cone is None else _checked_cone(cone)
         self.equalities = _checked_rows("equalities", equalities)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, VectorLike, require, vector
+from pyfront._arguments import FloatArray, VectorLike, number, require, vector
 from pyfront.methods._adam import adam_step, check_rate, current_rate
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
@@ -74,15 +73,14 @@ class GradNorm(MultiTaskOptimizer):
         gramian_over: GramianOver = "shared",
         **common: Any,
     ) -> None:
-        if not 0.0 <= alpha < math.inf:
-            raise ValueError(f"alpha = {alpha!r}: must be finite and ≥ 0")
+        alpha = number("alpha", alpha, lowest=0.0)
         initial = None if initial_losses is None else vector("initial_losses", initial_losses)
         if initial is not None:
             require("initial_losses", initial, above=0.0)
         self.check_base(base)
         rate = check_rate(lr, base)
         super().__init__(base, gramian_over=gramian_over, **common)
-        self.alpha = float(alpha)
+        self.alpha = alpha
         self.lr = rate
         if initial is not None:
             self.memory["initial_losses"] = initial.tolist()

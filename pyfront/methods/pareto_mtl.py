@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyfront import _core, devices
-from pyfront._arguments import FloatArray, MatrixLike, choice, integer
+from pyfront._arguments import FloatArray, MatrixLike, choice, integer, number
 from pyfront.batch import Losses
 from pyfront.delegation import Memory
 from pyfront.device_step import DecidesOnDevice
@@ -102,13 +102,12 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         elif schedule != "alternating":
             raise ValueError('index = None: needs schedule="alternating"')
         warmup_steps = integer("warmup_steps", warmup_steps, 0)
-        if not 0.0 <= epsilon < float("inf"):
-            raise ValueError(f"epsilon = {epsilon!r}: must be finite and ≥ 0")
+        epsilon = number("epsilon", epsilon, lowest=0.0)
         super().__init__(base, **common)
         self.index = None if index is None else int(index)
         self.schedule = schedule
         self.warmup_steps = warmup_steps
-        self.epsilon = float(epsilon)
+        self.epsilon = epsilon
         self.rescale = rescale
         self._vectors = vectors
         self._call_vectors: FloatArray | None = None

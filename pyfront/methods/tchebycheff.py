@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike
+from pyfront._arguments import FloatArray, VectorLike, number
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 from pyfront.units import Units
@@ -55,9 +55,7 @@ class SmoothTchebycheff(MultiTaskOptimizer):
         unit: VectorLike | None = None,
         **common: Any,
     ) -> None:
-        if not 0.0 < smoothing < float("inf"):
-            raise ValueError(f"smoothing = {smoothing!r}: must be finite and > 0")
-        self.smoothing = float(smoothing)
+        self.smoothing = number("smoothing", smoothing, above=0.0)
         self.units = Units(offset, unit)
         super().__init__(base, preference, **common)
 
@@ -115,9 +113,7 @@ class MirrorTchebycheff(MultiTaskOptimizer):
         unit: VectorLike | None = None,
         **common: Any,
     ) -> None:
-        if not 0.0 < rate < float("inf"):
-            raise ValueError(f"rate = {rate!r}: must be finite and > 0")
-        self.rate = float(rate)
+        self.rate = number("rate", rate, above=0.0)
         self.units = Units(offset, unit)
         super().__init__(base, preference, **common)
 

@@ -76,6 +76,8 @@ class UncertaintyWeighting(MultiTaskOptimizer):
         **common: Any,
     ) -> None:
         num_tasks = integer("num_tasks", num_tasks, 1)
+        if not isinstance(likelihood, (str, list, tuple)):
+            raise TypeError(f"likelihood: expected a word or a list of words, got {likelihood!r}")
         kinds = [likelihood] * num_tasks if isinstance(likelihood, str) else list(likelihood)
         if len(kinds) != num_tasks:
             raise ValueError(
