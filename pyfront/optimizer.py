@@ -133,9 +133,10 @@ class MultiTaskOptimizer(PreferringOptimizer):
         features: Features | None = None,
         retain_graph: bool = False,
     ) -> Report:
-        """Fills ``.grad`` with the direction Σ_j w_j g_j and updates nothing.
+        """Fills ``.grad`` with the direction Σ_j w_j g_j and updates no parameter.
 
-        ``.grad`` is overwritten, not added to; a parameter that no loss reaches gets None. Tensor
+        Running averages, phases and weights that follow the exact ones count every call; what a
+        method trains (log-variances, GradNorm's weights) waits for the step. ``.grad`` is overwritten, not added to; a parameter that no loss reaches gets None. Tensor
         hooks run; post-accumulate hooks and module full-backward hooks run where a step costs one
         backward pass, and under ``engine="steal"``.
 
