@@ -136,9 +136,10 @@ class MultiTaskOptimizer(PreferringOptimizer):
         """Fills ``.grad`` with the direction Σ_j w_j g_j and updates no parameter.
 
         Running averages, phases and weights that follow the exact ones count every call; what a
-        method trains (log-variances, GradNorm's weights) waits for the step. ``.grad`` is overwritten, not added to; a parameter that no loss reaches gets None. Tensor
-        hooks run; post-accumulate hooks and module full-backward hooks run where a step costs one
-        backward pass, and under ``engine="steal"``.
+        method trains (log-variances, GradNorm's weights) waits for the step. ``.grad`` is
+        overwritten, not added to; a parameter that no loss reaches gets None. Tensor hooks run;
+        post-accumulate hooks and module full-backward hooks run where a step costs one backward
+        pass, and under ``engine="steal"``.
 
         Args:
             losses: m scalar tensors, or a 1-D tensor [m], with a graph.
