@@ -148,9 +148,9 @@ class ProductMethod(MultiTaskOptimizer):
             along=self._along(params),
             engine=engine,
             retain_graph=retain_graph,
-            check=not self._verified,
+            check=not self._verified or self.products != "double_backward",
         )
-        self._verified = True
+        self._verified = bool(np.isfinite(product.values).all())
         _check_finite(batch, product.values)
         self._product = product.values / batch.unit**2
         direction = product.direction

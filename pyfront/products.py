@@ -169,7 +169,10 @@ def _double_backward(
     u = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
     # a weight in the loss's own bfloat16 or float16 would be another weight
     wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
-    roots = [w.to(loss.dtype).reshape(loss.shape) for w, loss in zip(u.unbind(), wide, strict=True)]
+    roots = [
+        w.to(loss.device, loss.dtype).reshape(loss.shape)
+        for w, loss in zip(u.unbind(), wide, strict=True)
+    ]
     # the record keeps what it needs itself: the losses' own graph can go at once, or the caller who
     # holds them would keep a step's activations during the next
     with explained("losses"), _supported("double_backward"), linear_record(u):
