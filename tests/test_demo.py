@@ -176,6 +176,8 @@ def test_ctrl_c_is_one_line_and_status_130_and_leaves_no_process(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,  # which its workers do not leave
+        # where the tests run in the background, SIGINT is ignored and inherited so
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         process.stdout.readline()  # printed when the training begins
         time.sleep(1.0)

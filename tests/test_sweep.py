@@ -52,6 +52,11 @@ def wait_for(condition, what):
     pytest.fail(f"{what}: did not happen in two minutes")
 
 
+def interruptible():
+    """In the child: where the tests run in the background, SIGINT is ignored and inherited so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def running(folder, *runs):
     """A sweep in a process of its own with a worker for each of `runs`, and all their numbers."""
@@ -65,6 +70,7 @@ def running(folder, *runs):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=interruptible,
     )
     files = [folder / f"pids-{run}" for run in runs]
     try:
