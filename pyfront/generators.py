@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pyfront._arguments import integer
+from pyfront._arguments import integer, number
 
 __all__ = ["ChunkedGenerator", "PlainGenerator", "generator_for"]
 
@@ -162,10 +162,7 @@ def generator_for(
         if embedding is not None:
             raise ValueError("embedding: a plain hypernetwork has none")
         return PlainGenerator(num_tasks, entries, hidden or (50, 50))
-    if isinstance(size, bool) or not isinstance(size, (int, float)):
-        raise TypeError(f"size: expected a number, got {size!r}")
-    if not 0.0 < size < math.inf:
-        raise ValueError(f"size = {size!r}: must be finite and > 0")
+    size = number("size", size, above=0.0)
     if embedding is not None:
         integer("embedding", embedding, 1)
     target = round(size * entries) - tensors

@@ -15,7 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, MatrixLike, VectorLike, integer, require, table, vector
+from pyfront._arguments import (
+    FloatArray,
+    MatrixLike,
+    VectorLike,
+    integer,
+    number,
+    require,
+    table,
+    vector,
+)
 
 __all__ = [
     "circle",
@@ -209,8 +218,7 @@ def sample_biased(
     integer("m", m, 2)
     integer("k", k, 1)
     check_index(task, m, "task")
-    if not 0.0 <= bias < math.inf:
-        raise ValueError(f"bias = {bias!r}: must be finite and ≥ 0")
+    bias = number("bias", bias, lowest=0.0)
     # r_task has a Beta distribution: a product of powers of uniform numbers
     powers = 1.0 + bias + torch.arange(m - 1, dtype=torch.float64)
     log_share = (_log_uniform(k, m - 1, generator) / powers).sum(dim=1, keepdim=True)
