@@ -88,6 +88,7 @@ def backward(
         scaled=False,
         sound=True,
         preference=opt._preference_for(preference, m),
+        one_off=opt._is_one_off(preference),
     )
     step = _by_losses if opt.needs == "losses" else _by_gramian
     report = opt.report = step(opt, batch, retain_graph)

@@ -269,14 +269,14 @@ class MultiTaskOptimizer(PreferringOptimizer):
         if batch.sound:
             self.check_losses(batch.values)
         kept = self.memory.get("weights")
-        one_off = preference is not None or self._is_one_off()
+        one_off = self._is_one_off(preference)
         waiting = kept is not None and len(kept) == batch.values.size and not one_off
         due = not waiting or self.memory["age"] % self.every == 0
         return batch._replace(preference=r, due=due, one_off=one_off)
 
-    def _is_one_off(self) -> bool:
+    def _is_one_off(self, preference: VectorLike | None) -> bool:
         """Whether this call decides on something else than the others, so that no weights carry."""
-        return False
+        return preference is not None
 
     def _split(self, batch: Batch, features: Features | None, params: list[Tensor]) -> Split | None:
         if features is None:
