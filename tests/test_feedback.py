@@ -288,24 +288,6 @@ def test_a_checkpoint_resumes_bit_for_bit(two_heads):
         assert torch.equal(p, q)
 
 
-def test_a_scaler_changes_nothing_and_a_skipped_step_is_not_remembered(two_heads):
-    plain = copy.deepcopy(two_heads)
-    opt = PreferenceFeedback(sgd(plain.parameters(), 0.1), [0.7, 0.3])
-    scaled = PreferenceFeedback(sgd(two_heads.parameters(), 0.1), [0.7, 0.3])
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
-    for _ in range(3):
-        opt.step(plain.losses(X))
-        scaled.backward(two_heads.losses(X), scaler=scaler)
-        scaler.step(scaled)
-        scaler.update()
-    assert opt.memory == scaled.memory
-    assert torch.equal(plain.trunk.weight, two_heads.trunk.weight)
-    memory = copy.deepcopy(scaled.memory)
-    two_heads.trunk.weight.register_hook(lambda g: g * math.inf)
-    assert scaled.backward(two_heads.losses(X), scaler=scaler).status == "nonfinite"
-    assert scaled.memory == memory
-
-
 def test_bad_input_is_named_and_changes_nothing(two_heads):
     base = sgd(two_heads.parameters(), 0.1)
     for options, message in [

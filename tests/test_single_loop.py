@@ -8,7 +8,14 @@ import pytest
 import torch
 from test_gradients import reference
 
-from pyfront import EPO, FERERO, MirrorTchebycheff, SingleLoopMGDA, SmoothTchebycheff
+from pyfront import (
+    EPO,
+    FERERO,
+    MirrorTchebycheff,
+    PreferenceFeedback,
+    SingleLoopMGDA,
+    SmoothTchebycheff,
+)
 from pyfront.dual import onto_simplex
 from pyfront.functional import min_norm_weights
 from pyfront.problems import ConcaveProblem, QuadraticProblem
@@ -276,10 +283,13 @@ def test_a_checkpoint_resumes_bit_for_bit(two_heads, name):
     assert copy.deepcopy(opt).memory == opt.memory
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_scaler_changes_nothing_and_a_skipped_step_is_not_remembered(two_heads, name):
+SCALED = METHODS | {"feedback": lambda base: PreferenceFeedback(base, [0.7, 0.3])}
+
+
+@pytest.mark.parametrize("make", SCALED.values(), ids=list(SCALED))
+def test_a_scaler_changes_nothing_and_a_skipped_step_is_not_remembered(two_heads, make):
     plain = copy.deepcopy(two_heads)
-    opt, scaled = METHODS[name](sgd(plain.parameters())), METHODS[name](sgd(two_heads.parameters()))
+    opt, scaled = make(sgd(plain.parameters())), make(sgd(two_heads.parameters()))
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
     for _ in range(3):
         opt.step(plain.losses(X))
