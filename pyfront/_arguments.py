@@ -14,6 +14,7 @@ __all__ = [
     "FloatArray",
     "MatrixLike",
     "VectorLike",
+    "VectorsLike",
     "choice",
     "integer",
     "matrix",
@@ -26,6 +27,7 @@ __all__ = [
 FloatArray: TypeAlias = NDArray[np.float64]
 VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating] | torch.Tensor"
 MatrixLike: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating] | torch.Tensor"
+VectorsLike: TypeAlias = "VectorLike | MatrixLike"  # one, [m], or several, [K, m]
 
 
 def _array(name: str, value: object) -> FloatArray:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyfront import devices
 from pyfront import gradients as grad
-from pyfront._arguments import FloatArray, VectorLike, require
+from pyfront._arguments import FloatArray, VectorsLike, require
 from pyfront.batch import Batch, Losses, check_gramian, refuse_several_processes
 from pyfront.devices import Decision
 from pyfront.gradients import TaskGradients
@@ -71,7 +71,7 @@ def on_cuda(opt: MultiTaskOptimizer, losses: Losses) -> bool:
 def backward(
     opt: MultiTaskOptimizer,
     losses: Losses,
-    preference: VectorLike | None,
+    preference: VectorsLike | None,
     fixed: Tensor | None,
     retain_graph: bool,
 ) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,7 +47,7 @@ def generated_names(model: nn.Module, patterns: str | Sequence[str] | None) -> l
             raise ValueError("model: has no parameter that requires a gradient")
     else:
         chosen = set[Tensor]()
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        for pattern in _as_list(patterns):
             found = {p for p, names in aliases.items() if any(_match(names, pattern))}
             if not found:
                 known = ", ".join(names[0] for names in aliases.values()) or "none"
@@ -56,21 +56,39 @@ def generated_names(model: nn.Module, patterns: str | Sequence[str] | None) -> l
         if not chosen:
             raise ValueError("parameters: expected at least one pattern")
     for p in chosen:
-        _require_real(aliases[p][0], p)
+        _require_usable(aliases[p][0], p)
     return [names[0] for p, names in aliases.items() if p in chosen]
+
+
+def _as_list(patterns: str | Sequence[str]) -> list[str]:
+    if isinstance(patterns, str):
+        return [patterns]
+    if not isinstance(patterns, Iterable):
+        raise TypeError(f"parameters: expected a pattern or a list of them, got {patterns!r}")
+    several = list(patterns)
+    for i, pattern in enumerate(several):
+        if not isinstance(pattern, str):
+            raise TypeError(f"parameters[{i}]: expected a pattern, got {pattern!r}")
+    return several
 
 
 def _match(names: list[str], pattern: str) -> list[bool]:
     return [fnmatchcase(name, pattern) for name in names]
 
 
-def _require_real(name: str, p: Tensor) -> None:
+def _require_usable(name: str, p: Tensor) -> None:
     if is_lazy(p):
         raise ValueError(f"{name}: is not initialised; run the model once before it is wrapped")
     if not p.is_floating_point() or p.layout is not torch.strided:
         raise TypeError(f"{name}: cannot be generated: {p.dtype}, {p.layout}")
     if p.numel() == 0:
         raise ValueError(f"{name}: has no entries; leave it out with `parameters`")
+    if p.is_meta:
+        raise ValueError(f"{name}: has no values, it is on the meta device")
+    values = p.detach().double()
+    for index in (~values.isfinite()).nonzero()[:1].tolist():
+        value = values[tuple(index)].item()
+        raise ValueError(f"{name}{index or ''} = {value:g}: must be finite")
 
 
 class Start(NamedTuple):

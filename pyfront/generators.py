@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -155,6 +155,8 @@ def generator_for(
     ``size`` counts the one factor a tensor that is trained beside the generator.
     """
     if hidden is not None:
+        if not isinstance(hidden, Iterable):
+            raise TypeError(f"hidden: expected a list of widths, got {hidden!r}")
         hidden = [integer(f"hidden[{i}]", width, 1) for i, width in enumerate(hidden)]
         if not hidden:
             raise ValueError("hidden: expected at least one width")

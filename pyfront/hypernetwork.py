@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from pyfront._arguments import MatrixLike, VectorLike, choice, integer
+from pyfront._arguments import VectorLike, VectorsLike, choice, integer
+from pyfront.applied import call_with, guard, unguard
 from pyfront.generated import copy_module, generated_names, padding_rows, start
 from pyfront.generators import generator_for
 from pyfront.preferences import as_directions
@@ -39,7 +39,8 @@ class HyperNetwork(nn.Module):
         model: the main network, any module. Tied parameters stay tied, and one that any of its
             names matches is generated once. A ``forward`` that replaces a generated parameter or
             writes into it is refused when it does so, since nothing would remain of it; what it
-            writes through ``.data`` lasts for that call.
+            writes through ``.data`` lasts for that call. A checkpoint of activations inside it is
+            refused in the backward pass; one around the call of this network is not.
         num_tasks: m ≥ 2, the length of a preference.
         parameters: a shell pattern, or several, of names of parameters; ``"*"`` is any string. The
             parameters that match and are floating-point are generated, the others are shared by all
@@ -55,9 +56,10 @@ class HyperNetwork(nn.Module):
             otherwise.
 
     Raises:
-        TypeError: not a module, or a parameter that matches and has no real floating-point values.
-        ValueError: a pattern that matches no parameter, an uninitialised (lazy) parameter, or a
-            size that is too small.
+        TypeError: not a module, a parameter that matches and has no real floating-point values, or
+            an argument of another type.
+        ValueError: a pattern that matches no parameter, a parameter that is not initialised (lazy)
+            or not finite, or a size that is too small.
 
     Example:
         >>> net = HyperNetwork(torch.nn.Linear(20, 10), num_tasks=2, size=2.0)
@@ -74,6 +76,7 @@ class HyperNetwork(nn.Module):
 
     means: Tensor
     scales: Tensor
+    padding: Tensor | None
 
     def __init__(
         self,
@@ -102,7 +105,6 @@ class HyperNetwork(nn.Module):
             len(list(named(remove_duplicate=False))) > len(list(named()))
             for named in (model.named_parameters, model.named_buffers)
         )
-        self._padding = padding_rows(self.model, self._names)
         dtypes = [p.dtype for p in places.values()]
         kind: dict[str, Any] = {
             "dtype": torch.float64 if torch.float64 in dtypes else torch.float32,
@@ -112,19 +114,21 @@ class HyperNetwork(nn.Module):
         self.register_buffer("means", torch.tensor(means, **kind))
         self.register_buffer("scales", torch.tensor(scales, **kind))
         self.gains = nn.Parameter(torch.tensor(gains, **kind))
+        self._padding = padding_rows(self.model, self._names)
+        rows = [places[name].detach()[row] for name, row in self._padding.items()]
+        self.register_buffer("padding", torch.cat(rows).to(**kind) if rows else None)
         entries = sum(p.numel() for p in places.values())
         self.generator = generator_for(
             self.num_tasks, entries, len(places), size, plain, embedding, hidden
         ).to(**kind)
+        guard(self.model, self._names)
         self._switched = False
         self.register_state_dict_post_hook(_drop_generated)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_keep_generated)  # type: ignore[no-untyped-call]
 
     # ---------------------------------------------------------------------------------- the network
 
-    def forward(
-        self, *args: Any, preference: VectorLike | MatrixLike | None = None, **kwargs: Any
-    ) -> Any:
+    def forward(self, *args: Any, preference: VectorsLike | None = None, **kwargs: Any) -> Any:
         """The output of the main network with parameters for ``preference``.
 
         Args:
@@ -141,7 +145,7 @@ class HyperNetwork(nn.Module):
         Raises:
             ValueError: a preference of another length, with entries that are negative or not
                 finite, or all zero; no preference and no switch before; a ``forward`` that changes
-                a generated parameter.
+                a generated parameter or replaces a module that holds one.
         """
         if preference is None:
             if not self._switched:
@@ -177,6 +181,7 @@ class HyperNetwork(nn.Module):
             ValueError: as for :meth:`forward`.
         """
         model = copy_module(self.model)
+        unguard(model)
         with torch.no_grad():
             values = self.parameters_at(preference)
         found = dict(model.named_parameters())
@@ -248,37 +253,36 @@ class HyperNetwork(nn.Module):
         gains = self.gains * self.scales
         sizes = [place.numel() for place in places.values()]
         parts = self.generator(directions.to(gains)).split(sizes, dim=1)
+        padding = self._padding_entries()
         values: dict[str, Tensor] = {}
         for (name, place), part, mean, gain in zip(
             places.items(), parts, self.means, gains, strict=True
         ):
             # a tensor of its own: views of all entries would share one version counter
             value = torch.addcmul(mean, part, gain).to(place).view(-1, *place.shape)
-            if name in self._padding:
-                row = self._padding[name]
-                value = value.select_scatter(place[row].expand(len(value), -1), 1, row)
+            if name in padding:
+                row = padding[name].to(value).expand(len(value), -1)
+                value = value.select_scatter(row, 1, self._padding[name])
             values[name] = value
         return [{name: v[k] for name, v in values.items()} for k in range(len(directions))]
 
+    def _padding_entries(self) -> dict[str, Tensor]:
+        """What the padding row of each generated embedding that has one holds, by its name."""
+        if self.padding is None:
+            return {}
+        widths = [self.model.get_parameter(name).shape[1] for name in self._padding]
+        return dict(zip(self._padding, torch.split(self.padding, widths), strict=True))
+
     def _call(
         self,
-        network: Mapping[str, Tensor],
+        network: dict[str, Tensor],
         buffers: dict[str, Tensor],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        places = self.replaced() if self._tied else self._places()
         state = {**buffers, **network}
-        if torch.compiler.is_compiling():
-            return functional_call(self.model, state, args, kwargs, tie_weights=self._tied)
-        versions = [value._version for value in network.values()]
-        output = functional_call(self.model, state, args, kwargs, tie_weights=self._tied)
-        for (name, value), version in zip(network.items(), versions, strict=True):
-            if state[name] is not value or value._version != version:
-                raise ValueError(
-                    f"{name}: the model's forward changes this parameter, which is generated anew "
-                    "at every call; leave it out with `parameters`"
-                )
-        return output
+        return call_with(self.model, state, places, args, kwargs, tied=self._tied)
 
 
 def _drop_generated(
@@ -292,4 +296,4 @@ def _drop_generated(
 def _keep_generated(net: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
     """Loading leaves the places of generated parameters as they are, and does not miss them."""
     for name, p in cast(HyperNetwork, net).replaced().items():
-        state.setdefault(f"{prefix}model.{name}", p.detach())
+        state[f"{prefix}model.{name}"] = p  # itself: ``assign=True`` then keeps ties

@@ -14,7 +14,7 @@ from torch._compile import _disable_dynamo
 
 from pyfront import device_step
 from pyfront import gradients as grad
-from pyfront._arguments import FloatArray, VectorLike, choice, integer, number, require
+from pyfront._arguments import FloatArray, VectorLike, VectorsLike, choice, integer, number, require
 from pyfront.batch import (
     Accumulated,
     Batch,
@@ -127,7 +127,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         self,
         losses: Losses,
         *,
-        preference: VectorLike | None = None,
+        preference: VectorsLike | None = None,
         scaler: torch.amp.GradScaler | None = None,
         fixed: Tensor | None = None,
         features: Features | None = None,
@@ -143,7 +143,8 @@ class MultiTaskOptimizer(PreferringOptimizer):
 
         Args:
             losses: m scalar tensors, or a 1-D tensor [m], with a graph.
-            preference: r for this call; the optimizer's own where None.
+            preference: r for this call, [m], or [K, m] where the method takes several; the
+                optimizer's own where None.
             scaler: a gradient scaler: the losses are scaled by it, the method decides on unscaled
                 numbers, and ``.grad`` is left scaled for ``scaler.unscale_`` and ``scaler.step``.
                 Losses or gradients that are not finite then do not raise: ``.grad`` is made NaN, so
@@ -216,7 +217,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         self,
         closure: Losses | Callable[[], Losses] | None = None,
         *,
-        preference: VectorLike | None = None,
+        preference: VectorsLike | None = None,
         fixed: Tensor | None = None,
         features: Features | None = None,
     ) -> Report | None:
@@ -225,8 +226,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         Args:
             closure: the losses; a callable that returns them, called once with gradients enabled;
                 or None, which steps on the ``.grad`` that is there.
-            preference: r for this step.
-            fixed, features: as for :meth:`backward`.
+            preference, fixed, features: as for :meth:`backward`.
 
         Returns:
             The :class:`Report`, or None where no losses were given.
@@ -260,7 +260,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
     def _batch(
         self,
         losses: Losses,
-        preference: VectorLike | None,
+        preference: VectorsLike | None,
         scaler: torch.amp.GradScaler | None,
         fixed: Tensor | None,
     ) -> Batch:
@@ -274,7 +274,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         due = not waiting or self.memory["age"] % self.every == 0
         return batch._replace(preference=r, due=due, one_off=one_off)
 
-    def _is_one_off(self, preference: VectorLike | None) -> bool:
+    def _is_one_off(self, preference: VectorsLike | None) -> bool:
         """Whether this call decides on something else than the others, so that no weights carry."""
         return preference is not None
 

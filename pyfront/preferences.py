@@ -19,6 +19,7 @@ from pyfront._arguments import (
     FloatArray,
     MatrixLike,
     VectorLike,
+    VectorsLike,
     integer,
     number,
     require,
@@ -39,7 +40,7 @@ __all__ = [
 
 
 def as_preference(
-    value: VectorLike, *, positive: bool, length: int | None = None, name: str = "preference"
+    value: VectorsLike, *, positive: bool, length: int | None = None, name: str = "preference"
 ) -> FloatArray:
     """Checks a preference: finite, ≥ 0 with one entry > 0, and every entry > 0 if ``positive``."""
     array = vector(name, value, length)
@@ -52,10 +53,10 @@ def as_preference(
     return array
 
 
-def as_preferences(value: VectorLike | MatrixLike, length: int) -> FloatArray:
+def as_preferences(value: VectorsLike, length: int) -> FloatArray:
     """One preference [m], or several [K, m], as a table [K, m]; entries ≥ 0, no row all 0."""
     if np.ndim(value) != 2:
-        return as_preference(value, positive=False, length=length)[None]  # type: ignore[arg-type]
+        return as_preference(value, positive=False, length=length)[None]
     rows = [
         as_preference(row, positive=False, length=length, name=f"preference[{k}]")
         for k, row in enumerate(table("preference", value))
@@ -79,7 +80,7 @@ def as_reference_vectors(value: MatrixLike) -> FloatArray:
     return vectors
 
 
-def as_directions(value: VectorLike | MatrixLike, length: int) -> Tensor:
+def as_directions(value: VectorsLike, length: int) -> Tensor:
     """p / ‖p‖₂ of a preference [m], or of each of several [K, m], with gradients to a tensor.
 
     Entries are ≥ 0 and not all 0. Values are not looked at while a graph is compiled.
@@ -257,7 +258,7 @@ def _log_uniform(k: int, m: int, generator: torch.Generator | None) -> Tensor:
     return torch.log1p(-uniform).clamp_(max=-1e-12)
 
 
-def to_reference_vectors(r: VectorLike | MatrixLike) -> Tensor:
+def to_reference_vectors(r: VectorsLike) -> Tensor:
     """The direction in loss space where EPO with preference r ends: u = (1/r) / ‖1/r‖₂.
 
     Args:
@@ -277,7 +278,7 @@ def to_reference_vectors(r: VectorLike | MatrixLike) -> Tensor:
     return inverse.div_(inverse.norm(dim=-1, keepdim=True))
 
 
-def from_reference_vectors(u: VectorLike | MatrixLike) -> Tensor:
+def from_reference_vectors(u: VectorsLike) -> Tensor:
     """The preference with which EPO ends in direction u of loss space: r = (1/u) / Σ 1/u.
 
     Args:
@@ -298,7 +299,7 @@ def from_reference_vectors(u: VectorLike | MatrixLike) -> Tensor:
     return inverse.div_(inverse.sum(dim=-1, keepdim=True))
 
 
-def _inverse(name: str, value: VectorLike | MatrixLike) -> Tensor:
+def _inverse(name: str, value: VectorsLike) -> Tensor:
     """1/x of one or several rows, each scaled so that its largest entry is 1."""
     if isinstance(value, torch.Tensor):
         value = value.detach().to("cpu", torch.float64)

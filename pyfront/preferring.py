@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, VectorLike
+from pyfront._arguments import FloatArray, VectorLike, VectorsLike
 from pyfront.delegation import DelegatingOptimizer, Memory
 from pyfront.preferences import as_preference
 
@@ -55,14 +55,14 @@ class PreferringOptimizer(DelegatingOptimizer):
         r = self._checked_preference(value, None if current is None else current.numel())
         self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
 
-    def _checked_preference(self, value: VectorLike, length: int | None = None) -> FloatArray:
+    def _checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
         if self.preference_domain == "none":
             raise TypeError(f"preference: {type(self).__name__} takes none")
         return as_preference(
             value, positive=self.preference_domain == "positive", length=length
         ).copy()
 
-    def _preference_for(self, preference: VectorLike | None, tasks: int) -> FloatArray | None:
+    def _preference_for(self, preference: VectorsLike | None, tasks: int) -> FloatArray | None:
         if preference is not None:
             r = self._checked_preference(preference)
         elif self.preference is not None:

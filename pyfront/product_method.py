@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, VectorLike, choice
+from pyfront._arguments import FloatArray, VectorLike, VectorsLike, choice
 from pyfront.batch import Batch, Losses
 from pyfront.delegation import Memory
 from pyfront.gradients import Row, add_rows, check_reach, weighted_gradient
@@ -68,7 +68,7 @@ class ProductMethod(MultiTaskOptimizer):
         self,
         losses: Losses | Callable[[], Losses],
         *,
-        preference: VectorLike | None = None,
+        preference: VectorsLike | None = None,
         **options: Any,
     ) -> Report:
         """:meth:`MultiTaskOptimizer.backward`, which also takes a closure and learns the weights.

@@ -1,5 +1,6 @@
 """Which parameters are generated, and that they start at the scale of the module's own values."""
 
+import copy
 import math
 
 import pytest
@@ -124,6 +125,8 @@ def test_patterns_select():
         (["heads.*", "x"], ValueError, "parameters: 'x' matches no parameter"),
         ([], ValueError, "parameters: expected at least one pattern"),
         ("step", TypeError, "step: cannot be generated: torch.int64"),
+        (3, TypeError, "parameters: expected a pattern or a list of them, got 3"),
+        (["heads.*", 3], TypeError, r"parameters\[1\]: expected a pattern, got 3"),
     ],
 )
 def test_patterns_that_cannot_be_used(patterns, error, message):
@@ -138,6 +141,26 @@ def test_modules_that_cannot_be_wrapped():
         pyfront.HyperNetwork(nn.ReLU(), 2)
     with pytest.raises(TypeError, match="expected a torch.nn.Module, got function"):
         pyfront.HyperNetwork(lambda x: x, 2)
+    with pytest.raises(ValueError, match="weight: has no values, it is on the meta device"):
+        pyfront.HyperNetwork(nn.Linear(3, 3, device="meta"), 2)
     with pytest.raises(TypeError, match=r"complex64"):
         model = nn.Linear(3, 3, dtype=torch.complex64)
         pyfront.HyperNetwork(model, 2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_model_that_is_not_finite_is_refused(value):
+    model = Branches()
+    with torch.no_grad():
+        model.heads[1].weight[3, 2] = value
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=rf"heads.1.weight\[3, 2\] = {value}: must be finite"):
+        pyfront.HyperNetwork(model, 2, plain=True)
+    for name, found in model.state_dict().items():
+        torch.testing.assert_close(found, before[name], equal_nan=True, rtol=0, atol=0)
+    assert list(model.trunk._forward_pre_hooks) == []
+    pyfront.HyperNetwork(model, 2, plain=True, parameters="trunk.*")  # what is shared may be so
+    scalar = nn.Module()
+    scalar.register_parameter("shift", nn.Parameter(torch.tensor(value)))
+    with pytest.raises(ValueError, match=f"shift = {value}: must be finite"):
+        pyfront.HyperNetwork(scalar, 2, plain=True)

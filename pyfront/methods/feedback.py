@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike, number
+from pyfront._arguments import FloatArray, VectorLike, VectorsLike, number
 from pyfront.functional import non_uniformity
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_preferences
@@ -147,7 +147,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
         assert self.preference is not None
         self.units.check(losses.reshape(-1, self.preference.numel()), "feedback")
 
-    def _preference_for(self, preference: VectorLike | None, tasks: int) -> FloatArray | None:
+    def _preference_for(self, preference: VectorsLike | None, tasks: int) -> FloatArray | None:
         """The optimizer's own r, [m]; or that of one call as a table [K, m]."""
         if preference is None:
             return super()._preference_for(None, tasks)

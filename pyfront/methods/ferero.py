@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, MatrixLike, VectorLike, number, require, table, vector
+from pyfront._arguments import (
+    FloatArray,
+    MatrixLike,
+    VectorLike,
+    VectorsLike,
+    number,
+    require,
+    table,
+    vector,
+)
 from pyfront.dual import onto_simplex, step_length
 from pyfront.preferences import as_preference
 from pyfront.product_method import ProductMethod
@@ -136,7 +145,7 @@ class FERERO(ProductMethod):
         start[:cone] = 1.0 / cone
         return self.recalled("multipliers", start)
 
-    def _checked_preference(self, value: VectorLike, length: int | None = None) -> FloatArray:
+    def _checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
         return as_preference(value, positive=True, length=length).copy()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyfront import _core, devices
-from pyfront._arguments import FloatArray, MatrixLike, VectorLike, choice, integer, number
+from pyfront._arguments import FloatArray, MatrixLike, VectorsLike, choice, integer, number
 from pyfront.batch import Losses
 from pyfront.delegation import Memory
 from pyfront.device_step import DecidesOnDevice
@@ -173,7 +173,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         if parts[2] is not None:
             self._write_state()  # this step was decided on the host
 
-    def _is_one_off(self, preference: VectorLike | None) -> bool:
+    def _is_one_off(self, preference: VectorsLike | None) -> bool:
         return self._call_vectors is not None
 
     def decide(
