@@ -37,15 +37,20 @@ def call_with(
     """
     if torch.compiler.is_compiling():
         return functional_call(model, state, args, kwargs, tie_weights=tied)
-    given = [(name, value, value._version) for name, value in state.items() if name in places]
+    given = [(name, value, _version(value)) for name, value in state.items() if name in places]
     output = functional_call(model, state, args, kwargs, tie_weights=tied)
     for name, value, version in given:
-        if state[name] is not value or value._version != version:
+        if state[name] is not value or _version(value) != version:
             raise _refusal(name, "changes this parameter")
     for name, place in places.items():
         if not _is_at(model, name, place):
             raise _refusal(name, "replaces the module of this parameter")
     return output
+
+
+def _version(value: Tensor) -> int:
+    """Counts what is written into a tensor; tensors of inference mode have no such count."""
+    return 0 if value.is_inference() else value._version
 
 
 def _refusal(name: str, what: str) -> ValueError:

@@ -50,6 +50,18 @@ def test_what_a_forward_writes_through_data_lasts_for_the_call():
     assert net.parameters_at([1, 1])["linear.weight"].abs().max() > 0.01
 
 
+@pytest.mark.parametrize("preference", [[1, 1], [[1, 1], [1, 0]]], ids=["one", "several"])
+def test_inference_mode(preference):
+    net, x = pyfront.HyperNetwork(nn.Linear(24, 24), 2, size=2.0), torch.randn(2, 24)
+    expected = net(x, preference=preference)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x, preference=preference), expected)
+        assert torch.equal(net.generate([1, 1])(x), net(x, preference=[1, 1]))
+        changing = pyfront.HyperNetwork(Changing("assign"), 2, size=2.0)
+        with pytest.raises(ValueError, match="linear.weight: the model's forward changes"):
+            changing(x, preference=preference)
+
+
 class Replacing(nn.Module):
     """Changes what its names lead to, before it uses them or after."""
 
