@@ -202,6 +202,15 @@ def test_a_checkpoint_around_the_call_is_right(reentrant, preference):
     assert any(g.abs().max() > 1e-3 for g in found)
 
 
+def test_a_checkpoint_in_a_compiled_network_is_right():
+    net = pyfront.HyperNetwork(Checkpointed(False), 2, plain=True, parameters=["inner.*", "head.*"])
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    x, p = torch.randn(4, 8), torch.tensor([1.0, 3.0])
+    found = gradients(lambda: compiled(x, preference=p), net)
+    net.model.reentrant = None
+    torch.testing.assert_close(found, gradients(lambda: net(x, preference=p), net))
+
+
 @REENTRANT
 def test_generated_models_may_checkpoint(reentrant):
     torch.manual_seed(0)

@@ -129,6 +129,15 @@ def test_several_preferences_in_one_step():
     torch.testing.assert_close(together, apart)
 
 
+def test_epo_takes_one_preference_a_step():
+    net = pyfront.HyperNetwork(Point(), 2, plain=True)
+    opt = pyfront.EPO(torch.optim.SGD(net.parameters(), lr=0.1), [1, 1])
+    p = preferences.sample(2, 3)
+    with pytest.raises(ValueError, match=r"preference: expected a list of numbers, .* \[3, 2\]"):
+        opt.step(torch.cat(net(preference=p)), preference=p)
+    assert all(q.grad is None for q in net.parameters())
+
+
 def test_numbers_of_losses_and_schedules_that_do_not_fit():
     x = nn.Parameter(torch.ones(2))
     base, vectors = torch.optim.SGD([x], lr=0.1), preferences.circle(3)

@@ -48,7 +48,7 @@ class Point(nn.Module):
 
 def synthetic(args):
     """Distance to the front, largest gap of the front to the curve, angle to the preference."""
-    problem, steps = SineProblem(n=10), round(8000 * args.length)
+    problem, steps = SineProblem(n=10), round(16_000 * args.length)
     front = problem.front(2001).float()
     directions = preferences.circle(101).float()
     lines = [f"synthetic problem (22), {steps} steps, 101 preferences"]
