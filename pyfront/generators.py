@@ -154,6 +154,7 @@ def generator_for(
 
     ``size`` counts the one factor a tensor that is trained beside the generator.
     """
+    size = number("size", size, above=0.0)
     if hidden is not None:
         if not isinstance(hidden, Iterable):
             raise TypeError(f"hidden: expected a list of widths, got {hidden!r}")
@@ -164,7 +165,6 @@ def generator_for(
         if embedding is not None:
             raise ValueError("embedding: a plain hypernetwork has none")
         return PlainGenerator(num_tasks, entries, hidden or (50, 50))
-    size = number("size", size, above=0.0)
     if embedding is not None:
         integer("embedding", embedding, 1)
     target = round(size * entries) - tensors

@@ -268,6 +268,7 @@ def test_the_size_is_met_and_the_summary_says_so(size):
         ({"size": 0.01}, ValueError, "size: .* too few for a chunked hypernetwork"),
         ({"size": float("nan")}, ValueError, "size = nan"),
         ({"size": "big"}, TypeError, "size: expected a number"),
+        ({"size": "big", "plain": True}, TypeError, "size: expected a number"),
         ({"hidden": 5}, TypeError, "hidden: expected a list of widths, got 5"),
         ({"hidden": []}, ValueError, "hidden: expected at least one width"),
         ({"hidden": [8, 0]}, ValueError, r"hidden\[1\] = 0"),
