@@ -329,7 +329,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
             self.memory.update(weights=weights.tolist(), age=self.memory.get("age", 0) + 1)
         return replace(
             report,
-            weights=weights * (weights.numel() if self.scale == "sum" else 1),
+            weights=weights * weights.numel() if self.scale == "sum" else weights,
             losses=torch.from_numpy(batch.values),
             gramian=None if c is None else torch.from_numpy(c),
         )
@@ -359,7 +359,9 @@ class MultiTaskOptimizer(PreferringOptimizer):
     # -------------------------------------------------------------------------------------- lookups
 
     def _with_fixed(self, report: Report, batch: Batch) -> FloatArray:
-        return np.append(report.weights.numpy(), [1.0] * (len(batch.losses) - batch.values.size))
+        weights: FloatArray = report.weights.numpy()
+        fixed = len(batch.losses) - batch.values.size
+        return np.append(weights, [1.0] * fixed) if fixed else weights
 
     def _params(self) -> list[Tensor]:
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
