@@ -174,12 +174,10 @@ class MultiTaskOptimizer(PreferringOptimizer):
         roles: list[bool | None] | None = None
         if one_backward and batch.sound and not (self.needs == "gramian" and batch.due):
             report, kept = self._weigh(batch, None)
-            direction: Sequence[Tensor | None] = self._weighted_gradient(
-                batch, report, params, retain_graph
-            )
+            direction = self._weighted_gradient(batch, report, params, retain_graph)
         else:
             gradients = TaskGradients(self._rows(batch, params, split, retain_graph))
-            roles = self._roles([row[: len(params)] for row in gradients.rows[: batch.values.size]])
+            roles = self._roles(gradients.rows[: batch.values.size], len(params))
             own = None if roles is None else own_blocks(roles, self.param_groups)
             outside = left_out(self.gramian_over, own, self.param_groups)
             if self.upper_bound:
@@ -373,10 +371,11 @@ class MultiTaskOptimizer(PreferringOptimizer):
         self.engine = grad.choose_engine(self.engine, losses)
         return self.engine
 
-    def _roles(self, rows: Sequence[grad.Row]) -> list[bool | None] | None:
-        """For each parameter whether it belongs to one task; None if no option asks for it."""
+    def _roles(self, rows: Sequence[grad.Row], count: int) -> list[bool | None] | None:
+        """For each of ``count`` parameters whether it is of one task; None if no option asks."""
         if self.gramian_over != "shared" and self.task_gradients == "weighted":
             return None
+        rows = [row[:count] for row in rows]  # features may follow
         return task_specific(self.param_groups, rows, self.memory.get("task_specific", []))
 
     def detect_roles(self) -> None:
