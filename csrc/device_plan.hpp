@@ -1,7 +1,7 @@
 #pragma once
 
 // How the work on task gradients is cut up for a GPU: everything about it that needs no GPU, so
-// that tests can walk through it on the CPU (tests/device_harness.cpp does).
+// that tests can walk through it on the CPU (test_device_plan.py).
 
 #include <algorithm>
 #include <cstddef>

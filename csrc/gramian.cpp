@@ -101,9 +101,11 @@ class GramianWorker {
         chunks_(chunks),
         // the widened panel of all tasks stays well inside a second-level cache
         width_(std::clamp<std::int64_t>(16384 / table.tasks / 64 * 64, 256, panel_width)),
-        rows_(static_cast<std::size_t>(table.tasks)),
+        present_(static_cast<std::size_t>(table.tasks)),
+        rows_(present_.size()),
         panel_(table.tasks * panel_stride),
-        sums_(pair_index(table.tasks, 0) * sum_lanes) {}
+        sums_(pair_index(table.tasks, 0) * sum_lanes),
+        few_sums_(pair_index(table.tasks, 0) * sum_lanes) {}
 
   // Writes the chunk's share of the lower triangle of C.
   void run(std::int64_t chunk, double* share) {
@@ -114,6 +116,7 @@ class GramianWorker {
     for (auto k = chunks_.begin(chunk); k < end;) {
       while (chunks_.offset(block + 1) <= k) ++block;
       const auto width = std::min(width_, end - k);
+      find_present(block, k + width);
       if (chunks_.offset(block + 1) - k >= width && width % sum_lanes == 0) {
         add_direct(block, k, width);
       } else {
@@ -125,37 +128,71 @@ class GramianWorker {
   }
 
  private:
+  // The tasks that reach a block from `block` on and before parameter `end`: the others add zero.
+  void find_present(std::int64_t block, std::int64_t end) {
+    present_.clear();
+    auto last = block;
+    while (chunks_.offset(last + 1) < end) ++last;
+    for (std::int64_t task = 0; task < table_.tasks; ++task) {
+      for (auto b = block; b <= last; ++b) {
+        if (table_.at(task, b) == nullptr) continue;
+        present_.push_back(task);
+        break;
+      }
+    }
+  }
+
   // A panel inside one block is read where it lies.
   void add_direct(std::int64_t block, std::int64_t k, std::int64_t width) {
-    for (std::int64_t task = 0; task < table_.tasks; ++task) {
-      rows_[static_cast<std::size_t>(task)] =
-          element(table_, task, block, k - chunks_.offset(block));
+    for (std::size_t i = 0; i < present_.size(); ++i) {
+      rows_[i] = element(table_, present_[i], block, k - chunks_.offset(block));
     }
     // few rows stream through so fast that the processor's own prefetching is better
-    const bool prefetch = table_.tasks > row_tile && chunks_.offset(block + 1) - k > 2 * width;
+    const auto few = static_cast<std::size_t>(row_tile);
+    const bool prefetch = present_.size() > few && chunks_.offset(block + 1) - k > 2 * width;
     const auto ahead = prefetch ? 2 * width * size_of(table_.dtype(block)) : 0;
-    kernels_.add_products(rows_.data(), table_.dtype(block), table_.tasks, width, ahead,
-                          panel_.data(), sums_.data());
+    add_products(table_.dtype(block), width, ahead);
   }
 
   // A panel across several blocks, or of odd width, is widened piece by piece, zeros behind it.
   void add_gathered(std::int64_t block, std::int64_t k, std::int64_t width) {
     for (std::int64_t done = 0; done < width; ++block) {
       const auto piece = std::min(chunks_.offset(block + 1) - (k + done), width - done);
-      for (std::int64_t task = 0; task < table_.tasks; ++task) {
-        kernels_.widen(element(table_, task, block, k + done - chunks_.offset(block)),
-                       table_.dtype(block), piece, panel_.data() + task * panel_stride + done);
+      for (std::size_t i = 0; i < present_.size(); ++i) {
+        kernels_.widen(element(table_, present_[i], block, k + done - chunks_.offset(block)),
+                       table_.dtype(block), piece, panel_row(i) + done);
       }
       done += piece;
     }
     const auto padded = (width + sum_lanes - 1) / sum_lanes * sum_lanes;
-    for (std::int64_t task = 0; task < table_.tasks; ++task) {
-      double* row = panel_.data() + task * panel_stride;
-      std::fill(row + width, row + padded, 0.0);
-      rows_[static_cast<std::size_t>(task)] = row;
+    for (std::size_t i = 0; i < present_.size(); ++i) {
+      std::fill(panel_row(i) + width, panel_row(i) + padded, 0.0);
+      rows_[i] = panel_row(i);
     }
-    kernels_.add_products(rows_.data(), DType::float64, table_.tasks, padded, 0, panel_.data(),
-                          sums_.data());
+    add_products(DType::float64, padded, 0);
+  }
+
+  double* panel_row(std::size_t i) {
+    return panel_.data() + static_cast<std::int64_t>(i) * panel_stride;
+  }
+
+  // Adds the products of `rows_`, one address for each present task.
+  void add_products(DType dtype, std::int64_t count, std::int64_t ahead) {
+    const auto tasks = static_cast<std::int64_t>(present_.size());
+    const bool all = tasks == table_.tasks;
+    const auto numbers = pair_index(tasks, 0) * sum_lanes;
+    if (!all) std::fill_n(few_sums_.data(), numbers, 0.0);
+    kernels_.add_products(rows_.data(), dtype, tasks, count, ahead, panel_.data(),
+                          all ? sums_.data() : few_sums_.data());
+    for (std::int64_t i = 0, number = 0; !all && i < tasks; ++i) {
+      for (std::int64_t j = 0; j <= i; ++j) {
+        const auto pair = pair_index(present_[static_cast<std::size_t>(i)],
+                                     present_[static_cast<std::size_t>(j)]);
+        double* sum = sums_.data() + pair * sum_lanes;
+        for (std::int64_t lane = 0; lane < sum_lanes; ++lane)
+          sum[lane] += few_sums_.data()[number++];
+      }
+    }
   }
 
   double add_lanes(std::int64_t pair) const {
@@ -167,9 +204,11 @@ class GramianWorker {
   const GradientTable& table_;
   const Chunks& chunks_;
   std::int64_t width_;
+  std::vector<std::int64_t> present_;
   std::vector<const void*> rows_;
   Scratch panel_;
   Scratch sums_;
+  Scratch few_sums_;  // where only some tasks are present
 };
 
 // The chunk's part of d, in strips that end at cache lines.

@@ -15,7 +15,8 @@ std::vector<std::string_view> simd_levels();
 // C = J Jᵀ, [m × m] row-major. Each product is exact in float64 (float32 and narrower inputs) and
 // the sums run in an order that depends on the lengths alone, never on `threads`: two calls give
 // the same bits, for float32 and narrower on any instruction set. NaN and infinity in a gradient
-// reach its row of C.
+// reach its row of C: its diagonal always, the rest where both tasks have a block there. A
+// panel costs the pairs of the tasks that have it, so that heads of one task each cost little.
 void gramian(const GradientTable& jacobian, std::span<double> c, int threads, std::size_t simd = 0);
 
 // d = Jᵀ w into `direction`, a table of one task with the jacobian's blocks: Σ_j w_j g_j in

@@ -81,8 +81,9 @@ void tile(const Panel<S>& panel, std::int64_t column, std::int64_t row) {
     Vector t[C][C];
     Vector s[R + 1][C];
     const auto each_sum = [&](const auto& f) {
-      for (int j = 0; triangle && j < C; ++j)
-        for (int i = 0; i <= j; ++i) f(t[j][i], sums_of(panel.sums, column + j, column + i) + lane);
+      for (int j = 0; triangle && j < C; ++j)  // bounds that do not vary keep t in registers
+        for (int i = 0; i < C; ++i)
+          if (i <= j) f(t[j][i], sums_of(panel.sums, column + j, column + i) + lane);
       for (int i = 0; i < R; ++i)
         for (int j = 0; j < C; ++j) f(s[i][j], sums_of(panel.sums, row + i, column + j) + lane);
     };

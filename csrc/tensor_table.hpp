@@ -67,8 +67,8 @@ inline bool same_layout(const TensorView& a, const TensorView& b) {
 }
 
 // Reads one tensor, through the tensor type's C function table where it has one (torch ≥ 2.13: tens
-// of nanoseconds) and through its Python attributes otherwise. Returns false where there is no
-// strided memory to read (a sparse tensor).
+// of nanoseconds) and through its Python attributes otherwise. Returns false where the values do
+// not lie in strided memory (a sparse tensor, or a lazily negated view of another one).
 class TensorReader {
  public:
   TensorReader(py::handle tensor_type, bool use_exchange_api)
@@ -85,10 +85,18 @@ class TensorReader {
   bool is_tensor(py::handle object) const { return PyObject_TypeCheck(object.ptr(), type_); }
 
   bool read(py::handle tensor, TensorView& view) {
+    if (is_negated(tensor)) return false;
     return api_ != nullptr ? read_exchange(tensor, view) : read_attributes(tensor, view);
   }
 
  private:
+  bool is_negated(py::handle tensor) const {
+    const auto answer =
+        py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor.ptr(), is_neg_.ptr()));
+    if (!answer) throw py::error_already_set();
+    return answer.ptr() == Py_True;
+  }
+
   bool read_exchange(py::handle tensor, TensorView& view) const {
     dlpack::Tensor raw;
     if (api_->tensor_from_py_object(tensor.ptr(), &raw) != 0) {
@@ -159,6 +167,7 @@ class TensorReader {
   }
 
   PyTypeObject* type_;
+  py::object is_neg_ = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("is_neg"));
   const dlpack::ExchangeApi* api_ = nullptr;
   // moving a vector keeps its elements in place, so the spans in the views stay valid
   std::vector<std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>>> storage_;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -77,12 +78,11 @@ def gather(
     refuse_several_processes()
     roots = as_losses(losses)
     values = loss_values(roots)
-    extra = [] if fixed is None else as_losses([fixed], name="fixed")
-    extra_values = loss_values(extra) if extra else np.zeros(0)
-    if scaler is None:
-        require("losses", values)
-        require("fixed", extra_values)
-    roots += extra
+    sound = _finite("losses", values, scaler)
+    if fixed is not None:
+        extra = as_losses([fixed], name="fixed")
+        sound &= _finite("fixed", loss_values(extra), scaler)
+        roots += extra
     unit = 1.0
     if scaler is not None:
         roots = [scaler.scale(loss) for loss in roots]
@@ -90,8 +90,16 @@ def gather(
     if accumulated is not None:
         _check_same(accumulated, values, unit)
         values = values + accumulated.values
-    sound = bool(np.isfinite(values).all() and np.isfinite(extra_values).all())
+        sound &= bool(np.isfinite(values).all())
     return Batch(roots, values, unit, scaler is not None, sound)
+
+
+def _finite(name: str, values: FloatArray, scaler: torch.amp.GradScaler | None) -> bool:
+    """Whether all values are finite; an error names the first that is not, but for a scaler."""
+    if scaler is None:
+        require(name, values)
+        return True
+    return bool(np.isfinite(values).all())
 
 
 def refuse_several_processes() -> None:
@@ -143,8 +151,9 @@ def finite_gramian(
 def check_gramian(c: FloatArray, diagonal: FloatArray, batch: Batch) -> FloatArray:
     """C of the m losses as :func:`finite_gramian` gives it, for squared norms over all blocks."""
     m = batch.values.size
-    if batch.sound and np.isfinite(diagonal).all():
-        return c[:m, :m] / batch.unit**2
+    if batch.sound and all(map(math.isfinite, diagonal.tolist())):
+        traded = c if c.shape[0] == m else np.ascontiguousarray(c[:m, :m])
+        return traded if batch.unit == 1.0 else traded / batch.unit**2
     if batch.scaled:
         return np.full((m, m), np.nan)
     task = int(np.flatnonzero(~np.isfinite(diagonal))[0])

@@ -111,7 +111,7 @@ def _by_gramian(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Re
     params = opt._params()
     m = batch.values.size
     gradients = TaskGradients(opt._rows(batch, params, None, retain_graph))
-    roles = opt._roles(gradients.rows[:m])
+    roles = opt._roles(gradients.rows[:m], len(params))
     own = None if roles is None else own_blocks(roles, opt.param_groups)
     c, diagonal = _gramian(gradients, left_out(opt.gramian_over, own, opt.param_groups))
     values = _values(batch).to(c.device)

@@ -17,6 +17,7 @@ from torch.autograd.graph import Node
 
 from pyfront import _core, devices
 from pyfront._arguments import FloatArray, vector
+from pyfront.backward_pass import gradient_of
 
 __all__ = [
     "Engine",
@@ -129,6 +130,7 @@ def task_rows(
         ValueError: a graph that has been freed, or that reaches none of ``params``.
     """
     rows: list[Row] = []
+    gradient = gradient_of(losses, params)
     for task, loss in enumerate(losses):
         keep = retain_graph or task + 1 < len(losses)
         name = f"losses[{task}]" if names is None else names[task]
@@ -136,7 +138,7 @@ def task_rows(
             if engine == "steal":
                 row = _steal([loss], None, params, keep, engine)
             else:
-                row = torch.autograd.grad(loss, params, retain_graph=keep, allow_unused=True)
+                row = gradient(loss, params, keep)
         check_reached(name, row)
         rows.append(row)
     return rows
@@ -170,8 +172,10 @@ def check_reach(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
 
 def check_reached(name: str, row: Row) -> None:
     """Raises a ``ValueError`` where a row has no gradient at all."""
-    if all(gradient is None for gradient in row):
-        raise ValueError(f"{name}: the graph reaches no parameter of this optimizer")
+    for gradient in row:
+        if gradient is not None:
+            return
+    raise ValueError(f"{name}: the graph reaches no parameter of this optimizer")
 
 
 def _steal(
@@ -292,16 +296,9 @@ class TaskGradients:
 def _readable(rows: Sequence[Row]) -> tuple[list[list[Tensor | None]], _core.GradientTable]:
     plain = [list(row) for row in rows]
     table = _core.GradientTable(plain, Tensor)
-    # a negated view shares the memory of the tensor that it negates
-    negated = [
-        (task, block)
-        for task, row in enumerate(plain)
-        for block, gradient in enumerate(row)
-        if gradient is not None and gradient.is_neg()
-    ]
-    if not table.irregular and not negated:
+    if not table.irregular:
         return plain, table
-    for task, block in {*table.irregular, *negated}:
+    for task, block in table.irregular:
         plain[task][block] = _copy(plain[task][block])
     table = _core.GradientTable(plain, Tensor)
     for block in {block for _, block in table.irregular}:  # two dense layouts of one block

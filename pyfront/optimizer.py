@@ -175,12 +175,10 @@ class MultiTaskOptimizer(PreferringOptimizer):
         roles: list[bool | None] | None = None
         if one_backward and batch.sound and not (self.needs == "gramian" and batch.due):
             report, kept = self._weigh(batch, None)
-            direction: Sequence[Tensor | None] = self._weighted_gradient(
-                batch, report, params, retain_graph
-            )
+            direction = self._weighted_gradient(batch, report, params, retain_graph)
         else:
             gradients = TaskGradients(self._rows(batch, params, split, retain_graph))
-            roles = self._roles([row[: len(params)] for row in gradients.rows[: batch.values.size]])
+            roles = self._roles(gradients.rows[: batch.values.size], len(params))
             own = None if roles is None else own_blocks(roles, self.param_groups)
             outside = left_out(self.gramian_over, own, self.param_groups)
             if self.upper_bound:
@@ -329,7 +327,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
             self.memory.update(weights=weights.tolist(), age=self.memory.get("age", 0) + 1)
         return replace(
             report,
-            weights=weights * (weights.numel() if self.scale == "sum" else 1),
+            weights=weights * weights.numel() if self.scale == "sum" else weights,
             losses=torch.from_numpy(batch.values),
             gramian=None if c is None else torch.from_numpy(c),
         )
@@ -359,7 +357,9 @@ class MultiTaskOptimizer(PreferringOptimizer):
     # -------------------------------------------------------------------------------------- lookups
 
     def _with_fixed(self, report: Report, batch: Batch) -> FloatArray:
-        return np.append(report.weights.numpy(), [1.0] * (len(batch.losses) - batch.values.size))
+        weights: FloatArray = report.weights.numpy()
+        fixed = len(batch.losses) - batch.values.size
+        return np.append(weights, [1.0] * fixed) if fixed else weights
 
     def _params(self) -> list[Tensor]:
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
@@ -371,10 +371,11 @@ class MultiTaskOptimizer(PreferringOptimizer):
         self.engine = grad.choose_engine(self.engine, losses)
         return self.engine
 
-    def _roles(self, rows: Sequence[grad.Row]) -> list[bool | None] | None:
-        """For each parameter whether it belongs to one task; None if no option asks for it."""
+    def _roles(self, rows: Sequence[grad.Row], count: int) -> list[bool | None] | None:
+        """For each of ``count`` parameters whether it is of one task; None if no option asks."""
         if self.gramian_over != "shared" and self.task_gradients == "weighted":
             return None
+        rows = [row[:count] for row in rows]  # features may follow
         return task_specific(self.param_groups, rows, self.memory.get("task_specific", []))
 
     def detect_roles(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,10 +64,11 @@ class PreferringOptimizer(DelegatingOptimizer):
         ).copy()
 
     def _preference_for(self, preference: VectorsLike | None, tasks: int) -> FloatArray | None:
+        own = self.memory.get("preference")
         if preference is not None:
             r = self._checked_preference(preference)
-        elif self.preference is not None:
-            r = self.preference.numpy()
+        elif own is not None:
+            r = np.array(own)
         else:
             return None
         if r.size != tasks:

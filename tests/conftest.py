@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import emulated
 import pytest
 import torch
 from hypothesis import settings
@@ -23,6 +24,14 @@ def cuda():
     if not found:
         pytest.skip(f"CUDA: {found.reason}")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.fixture(scope="session")
+def harness():
+    """The CUDA kernels and their plans, compiled for the CPU."""
+    if why_not := emulated.obstacle():
+        pytest.skip(why_not)
+    return emulated.library()
 
 
 @pytest.fixture(params=["cpu", "cuda"])

@@ -285,6 +285,25 @@ def test_zero_weights_hide_nothing(simd, dtype, tasks):
     assert torch.equal(d[~bad], torch.zeros(1291 - int(bad.sum()), dtype=dtype))
 
 
+@pytest.mark.parametrize("simd", LEVELS)
+@pytest.mark.parametrize("length", [257, 1500])
+@pytest.mark.parametrize("tasks", [2, 5, 20])
+def test_heads_of_one_task_each(simd, length, tasks):
+    generator = torch.Generator().manual_seed(7)
+    (trunk,) = zip(*sample(generator, tasks, (900,), NARROW[:1]), strict=True)
+    heads = torch.randn(tasks, length, generator=generator)
+    rows = [
+        [trunk[task], *(heads[task] if task == head else None for head in range(tasks))]
+        for task in range(tasks)
+    ]
+    c = gramian(rows, simd=simd)
+    assert_gramian(c, rows)
+    heads[0, length // 2] = float("inf")
+    infinite = gramian(rows, simd=simd)
+    assert infinite[0, 0] == np.inf
+    assert np.array_equal(infinite[1:, 1:], c[1:, 1:])
+
+
 def test_absent_tasks_and_blocks():
     rows = [[None, torch.ones(3), None], [None, None, torch.full((2,), 2.0)]]
     assert np.array_equal(gramian(rows), [[3.0, 0.0], [0.0, 8.0]])
