@@ -22,7 +22,8 @@ import torch
 from torch import nn
 
 import pyfront
-from pyfront.products import Replay, gramian_product
+from pyfront.products import gramian_product
+from pyfront.replay import Replay
 
 COMPETITORS = ("torchjd",)
 ROUNDS = int(os.environ.get("PRODUCTS_ROUNDS", "7"))
