@@ -10,9 +10,9 @@ ways:
 - ``"forward"`` needs a closure that computes the losses again. One backward pass gives d; the
   parameters then become dual numbers θ + ε d, and the ε part of the losses is J d. Exact to
   rounding. One more forward pass without a graph, so less time and memory than a recorded backward.
-- ``"difference"`` needs the closure too: J d ≈ (l(θ + h d) − l(θ − h d)) / 2h. Approximate (1e-2 to
-  1e-3 in float32), for operators that have neither a second derivative nor a forward one. Three
-  more forward passes, the first to see that the closure repeats the losses.
+- ``"difference"`` needs the closure too: J d ≈ (l(θ + h d) − l(θ − h d)) / 2h. Approximate (1e-3 to
+  1e-1 in float32, none in half precision), for operators that have neither a second derivative nor
+  a forward one. Three more forward passes, the first to see that the closure repeats the losses.
 
 No way is replaced by another without being asked: an operator that lacks what a way needs is an
 error that says which way to set.
@@ -251,7 +251,7 @@ def _check_norm(
     squared = sum(d.double().square().sum().item() for d in blocks)
     steepest = float(np.abs(product.values).max())  # ≤ ‖g_j‖ ‖d‖ for some task
     cancelled = squared < 1e-4 * steepest  # rounding of d alone could fail the test
-    share = 0.25 if products == "difference" else 0.05
+    share = 0.5 if products == "difference" else 0.05  # up to 0.2 seen on residual networks
     allowed = share * squared + float((np.abs(weights) * errors).sum())
     found = float(weights @ product.values)
     if cancelled or not abs(found - squared) > allowed:
