@@ -41,7 +41,7 @@ from pyfront.gradients import (
     weighted_gradient,
 )
 from pyfront.linear_record import linear_record
-from pyfront.replay import Replay, check_same, epsilon
+from pyfront.replay import Replay, check_same
 
 __all__ = ["Product", "Products", "gramian_product"]
 
@@ -202,7 +202,7 @@ def _difference(
     )
     if length == 0.0:
         return np.zeros(len(before)), np.zeros(len(before))
-    coarsest = max(epsilon(p) for p, _ in moved)
+    coarsest = max(torch.finfo(p.dtype).eps for p, _ in moved)
     # the error of the losses is eps l / h; that of the difference is of order h, since networks
     # have kinks: they balance at √eps
     h = coarsest**0.5 * max(theta, 1e-3) / length
@@ -219,7 +219,7 @@ def _difference(
         finally:
             for (p, _), old in zip(moved, kept, strict=True):
                 p.copy_(old)
-    rounding = [100.0 * epsilon(x) * max(abs(x.item()), 1e-3) for x in before]
+    rounding = [100.0 * torch.finfo(x.dtype).eps * max(abs(x.item()), 1e-3) for x in before]
     return (sides[0] - sides[1]) / (2.0 * h), np.array(rounding) / h
 
 
@@ -262,7 +262,10 @@ def _check_norm(
             f"by their gradients it is ‖d‖² = {squared:g}; it must compute them from the "
             "parameters, and not in half precision"
         )
-    raise RuntimeError(_advice(products, "a part of its derivative is hidden from autograd"))
+    reason = "a part of its derivative is hidden from autograd"
+    if products == "forward":
+        reason += ", or the closure does not compute its losses from the parameters"
+    raise RuntimeError(_advice(products, reason))
 
 
 def _check_precision(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:

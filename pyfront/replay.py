@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Replay", "check_same", "epsilon"]
+__all__ = ["Replay", "check_same"]
 
 
 class Replay:
@@ -70,14 +70,9 @@ def check_same(losses: Sequence[Tensor], before: Sequence[Tensor]) -> None:
         )
     for task, (loss, first) in enumerate(zip(losses, before, strict=True)):
         again, expected = loss.item(), first.item()
-        tolerance = min(1e3 * epsilon(loss), 0.05)
+        tolerance = min(1e3 * torch.finfo(loss.dtype).eps, 0.05)
         if abs(again - expected) > tolerance * max(abs(expected), 1e-3):
             raise ValueError(
                 f"closure: losses[{task}] was {expected:g} and is {again:g} when called again; it "
                 "must not draw a new batch or random numbers outside torch"
             )
-
-
-def epsilon(x: Tensor) -> float:
-    """The relative distance between 1 and the next number of this dtype."""
-    return torch.finfo(x.dtype).eps
