@@ -226,7 +226,7 @@ def show_hypervolumes(table, reference=None):
         said = "1.1 times the worst loss of each task in this table"
     print(f"    hypervolume, reference {said}:")
     for name, points in table.items():
-        print(f"    {hypervolume(points, reference):.4f} {name}", flush=True)
+        print(f"    {hypervolume(points, reference):9.4g} {name}", flush=True)
 
 
 def compare(model_class, parts, names, rates, steps, count, tuning, timed, reference=None):
