@@ -20,9 +20,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from training_steps import adam, floor, torchjd
 
 import pyfront
-from pyfront.products import Replay, gramian_product
+from pyfront.products import gramian_product
+from pyfront.replay import Replay
 
 COMPETITORS = ("torchjd",)
 ROUNDS = int(os.environ.get("PRODUCTS_ROUNDS", "7"))
@@ -88,10 +90,6 @@ def lenet(tasks):
 MODELS = {"residual": residual, "mlp": mlp, "lenet": lenet}
 
 
-def adam(model):
-    return torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-
-
 def plain(model, tasks):
     base = adam(model)
 
@@ -104,34 +102,11 @@ def plain(model, tasks):
 
 
 def backwards(model, tasks):
-    """Forward, m backwards with every gradient kept, Adam: the floor of methods that need C."""
-    base, params = adam(model), list(model.parameters())
-
-    def step():
-        losses = model.losses()
-        rows = [
-            torch.autograd.grad(loss, params, retain_graph=task + 1 < tasks, allow_unused=True)
-            for task, loss in enumerate(losses)
-        ]
-        for p, g in zip(params, rows[-1], strict=True):
-            p.grad = torch.zeros_like(p) if g is None else g
-        base.step()
-
-    return step
+    return floor(model, model.losses, keep=True)
 
 
-def torchjd(model, tasks):
-    autojac = pytest.importorskip("torchjd.autojac", reason="torchjd is not installed")
-    aggregation = pytest.importorskip("torchjd.aggregation", reason="torchjd is not installed")
-    base, rule = adam(model), aggregation.UPGrad()
-
-    def step():
-        autojac.backward(model.losses())
-        autojac.jac_to_grad(model.parameters(), rule, optimize_gramian_computation=True)
-        base.step()
-        base.zero_grad()
-
-    return step
+def upgrad(model, tasks):
+    return torchjd(model, model.losses, "UPGrad", shortcut=True)
 
 
 def freeing(opt, step):
@@ -169,7 +144,7 @@ CONTENDERS = {
     "pyfront-forward": ours("forward"),
     "pyfront-difference": ours("difference"),
     "pyfront-feedback": feedback,
-    "torchjd-UPGrad-gramian": torchjd,
+    "torchjd-UPGrad-gramian": upgrad,
 }
 
 

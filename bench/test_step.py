@@ -10,11 +10,13 @@ every step, a forward and a weighted backward.
 
 import statistics
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_steps import adam, floor, torchjd
 
 import pyfront
 
@@ -69,41 +71,8 @@ def make_problem(name):
     return Mlp(tasks), (torch.randn(128, 64), torch.randn(tasks, 128)), tasks
 
 
-def adam(model):
-    return torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-
-
-def floor(model, batch, tasks):
-    base, params = adam(model), list(model.parameters())
-
-    def step():
-        losses = model.losses(batch)
-        for task, loss in enumerate(losses):
-            row = torch.autograd.grad(
-                loss, params, retain_graph=task + 1 < tasks, allow_unused=True
-            )
-        for p, g in zip(params, row, strict=True):
-            p.grad = torch.zeros_like(p) if g is None else g
-        base.step()
-
-    return step
-
-
-def floor_rows_kept(model, batch, tasks):
-    """The floor with all m gradients in memory at once, as every exact method needs them."""
-    base, params = adam(model), list(model.parameters())
-
-    def step():
-        losses = model.losses(batch)
-        rows = [
-            torch.autograd.grad(loss, params, retain_graph=task + 1 < tasks, allow_unused=True)
-            for task, loss in enumerate(losses)
-        ]
-        for p, g in zip(params, rows[-1], strict=True):
-            p.grad = torch.zeros_like(p) if g is None else g
-        base.step()
-
-    return step
+def backwards(keep):
+    return lambda model, batch, tasks: floor(model, partial(model.losses, batch), keep=keep)
 
 
 def ours(method):
@@ -114,20 +83,10 @@ def ours(method):
     return make
 
 
-def torchjd(aggregator, shortcut):
-    def make(model, batch, tasks):
-        autojac = pytest.importorskip("torchjd.autojac", reason="torchjd is not installed")
-        aggregation = pytest.importorskip("torchjd.aggregation", reason="torchjd is not installed")
-        base, rule = adam(model), getattr(aggregation, aggregator)()
-
-        def step():
-            autojac.backward(model.losses(batch))
-            autojac.jac_to_grad(model.parameters(), rule, optimize_gramian_computation=shortcut)
-            base.step()
-
-        return step
-
-    return make
+def theirs(aggregator, shortcut):
+    return lambda model, batch, tasks: torchjd(
+        model, partial(model.losses, batch), aggregator, shortcut=shortcut
+    )
 
 
 def published_epo_loop(model, batch, tasks):
@@ -172,13 +131,13 @@ def published_epo_loop(model, batch, tasks):
 
 
 CONTENDERS = {
-    "floor": floor,
-    "floor-rows-kept": floor_rows_kept,
+    "floor": backwards(keep=False),
+    "floor-rows-kept": backwards(keep=True),
     "pyfront-EPO": ours(lambda base, m: pyfront.EPO(base, [1.0] * m)),
     "pyfront-MGDA": ours(lambda base, m: pyfront.MGDA(base)),
-    "torchjd-UPGrad": torchjd("UPGrad", False),
-    "torchjd-UPGrad-gramian": torchjd("UPGrad", True),
-    "torchjd-MGDA-gramian": torchjd("MGDA", True),
+    "torchjd-UPGrad": theirs("UPGrad", False),
+    "torchjd-UPGrad-gramian": theirs("UPGrad", True),
+    "torchjd-MGDA-gramian": theirs("MGDA", True),
     "published-EPO-loop": published_epo_loop,
 }
 

@@ -113,14 +113,19 @@ def number(
     lowest: float = -math.inf,
     above: float = -math.inf,
     below: float = math.inf,
+    highest: float = math.inf,
 ) -> float:
-    """``value`` as a finite float, ≥ ``lowest``, > ``above`` and < ``below``; no boolean."""
+    """``value`` as a finite float, within the bounds that are given; no boolean.
+
+    A bound from above comes with one from below.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a number, got {value!r}")
-    if math.isfinite(value) and value >= lowest and above < value < below:
+    if math.isfinite(value) and lowest <= value <= highest and above < value < below:
         return float(value)
-    if below < math.inf:
-        bound = f"in [{lowest:g}, {below:g})"
+    if below < math.inf or highest < math.inf:
+        start = f"({above:g}" if above > -math.inf else f"[{lowest:g}"
+        bound = f"in {start}, " + (f"{below:g})" if below < math.inf else f"{highest:g}]")
     else:
         bound = "finite and " + (f"> {above:g}" if above > -math.inf else f"≥ {lowest:g}")
     raise ValueError(f"{name} = {value!r}: must be {bound}")

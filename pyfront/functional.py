@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyfront import _core, devices
-from pyfront._arguments import FloatArray, MatrixLike, VectorLike, choice, matrix, require, vector
+from pyfront._arguments import (
+    FloatArray,
+    MatrixLike,
+    VectorLike,
+    choice,
+    matrix,
+    number,
+    require,
+    vector,
+)
 from pyfront._tensors import as_rows, as_weights, buffer_for, check_out
 from pyfront.gradients import TaskGradients
 from pyfront.highs import highs_library_path
@@ -224,10 +233,8 @@ def epo_weights(
     values = vector("losses", losses, c.shape[0])
     require("losses", values, lowest=0.0)
     require_finite_gramian(c)
-    if descent not in ("restricted", "relaxed"):
-        raise ValueError(f"descent = {descent!r}: must be 'restricted' or 'relaxed'")
-    if not isinstance(epsilon, (int, float)) or not epsilon >= 0.0:
-        raise ValueError(f"epsilon = {epsilon!r}: must be a number ≥ 0 ('adaptive' is EPO's own)")
+    choice("descent", descent, get_args(Descent))
+    epsilon = number("epsilon", epsilon, lowest=0.0)
     weights, phase, status, mu, _ = _epo_solver().solve(
         values, c, r, epsilon, descent == "restricted"
     )
@@ -291,8 +298,7 @@ def pareto_mtl_weights(
         )
     check_index(index, vectors.shape[0])
     choice("phase", phase, get_args(ParetoMtlPhase))
-    if not epsilon >= 0.0:
-        raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0")
+    epsilon = number("epsilon", epsilon, lowest=0.0)
     report = pareto_mtl(values, c, vectors, index, phase, epsilon)
     return replace(report, weights=_beside(report.weights, gramian))
 

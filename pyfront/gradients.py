@@ -26,7 +26,6 @@ __all__ = [
     "add_rows",
     "as_losses",
     "assign",
-    "check_reach",
     "check_reached",
     "choose_engine",
     "direction_buffers",
@@ -87,12 +86,27 @@ def loss_values(losses: Sequence[Tensor]) -> FloatArray:
 # ------------------------------------------------------------------------------------- the engines
 
 
-def choose_engine(engine: Engine, losses: Sequence[Tensor]) -> Engine:
-    """``engine``, or for ``"auto"`` the one that is right for the graph of these losses."""
+def choose_engine(
+    engine: Engine, losses: Sequence[Tensor], params: Sequence[Tensor] = ()
+) -> Engine:
+    """``engine``, or for ``"auto"`` the one that is right for the graph of these losses.
+
+    Args:
+        engine: ``"grad"``, ``"steal"`` or ``"auto"``.
+        losses: m scalar tensors.
+        params: where ``"auto"`` becomes ``"grad"``, each loss must reach one of these, if any are
+            given; a graph does not show which parameters are inside a reentrant checkpoint.
+
+    Raises:
+        ValueError: a loss that reaches none of ``params``.
+    """
     if engine != "auto":
         return engine
-    nodes = _graph_nodes(losses)
-    return "steal" if any(n.name() == "CheckpointFunctionBackward" for n in nodes) else "grad"
+    if any(node.name() == "CheckpointFunctionBackward" for node in _graph_nodes(losses)):
+        return "steal"
+    if params:
+        _check_reach(losses, params)
+    return "grad"
 
 
 def _graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
@@ -161,8 +175,7 @@ def weighted_gradient(
     return row
 
 
-def check_reach(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
-    """Raises a ``ValueError`` at the first loss whose graph holds none of ``params``."""
+def _check_reach(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
     wanted = {id(p) for p in params}
     for task, loss in enumerate(losses):
         leaves = (getattr(node, "variable", None) for node in _graph_nodes([loss]))

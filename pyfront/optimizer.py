@@ -295,10 +295,8 @@ class MultiTaskOptimizer(PreferringOptimizer):
     def _weighted_gradient(
         self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
     ) -> grad.Row:
-        if self.engine == "auto":
-            grad.check_reach(batch.losses, params)
+        engine = self._engine_for(batch.losses, params)
         weights = self._with_fixed(report, batch).tolist()
-        engine = self._engine_for(batch.losses)
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
 
     def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Memory | None]:
@@ -367,8 +365,8 @@ class MultiTaskOptimizer(PreferringOptimizer):
             raise ValueError("base: no parameter of this optimizer requires a gradient")
         return params
 
-    def _engine_for(self, losses: list[Tensor]) -> Engine:
-        self.engine = grad.choose_engine(self.engine, losses)
+    def _engine_for(self, losses: list[Tensor], params: Sequence[Tensor] = ()) -> Engine:
+        self.engine = grad.choose_engine(self.engine, losses, params)
         return self.engine
 
     def _roles(self, rows: Sequence[grad.Row], count: int) -> list[bool | None] | None:

@@ -15,9 +15,10 @@ from torch import Tensor
 from pyfront._arguments import FloatArray, VectorLike, VectorsLike, choice
 from pyfront.batch import Batch, Losses
 from pyfront.delegation import Memory
-from pyfront.gradients import Row, add_rows, check_reach, weighted_gradient
+from pyfront.gradients import Row, add_rows, weighted_gradient
 from pyfront.optimizer import MultiTaskOptimizer
-from pyfront.products import Products, Replay, gramian_product
+from pyfront.products import Products, gramian_product
+from pyfront.replay import Replay
 from pyfront.report import Report
 
 __all__ = ["ProductMethod"]
@@ -131,9 +132,7 @@ class ProductMethod(MultiTaskOptimizer):
         if not batch.due:
             return super()._weighted_gradient(batch, report, params, retain_graph)
         m = batch.values.size
-        if self.engine == "auto":
-            check_reach(batch.losses, params)
-        engine = self._engine_for(batch.losses)
+        engine = self._engine_for(batch.losses, params)
         fixed: Row | None = None
         if extra := batch.losses[m:]:  # first: the other passes may free the graph
             fixed = weighted_gradient(extra, [1.0], params, engine, retain_graph=True)

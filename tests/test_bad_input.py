@@ -339,6 +339,39 @@ def test_meta_and_other_devices_are_refused_in_one_sentence():
             ValueError,
             "proportional = nan: must be finite and ≥ 0",
         ),
+        (
+            lambda base: pyfront.SingleLoopMGDA(base, rate="x"),
+            TypeError,
+            "rate: .* number, got 'x'",
+        ),
+        (
+            lambda base: pyfront.SingleLoopMGDA(base, rate=1.5),
+            ValueError,
+            r"rate = 1.5: .*\(0, 1\]",
+        ),
+        (
+            lambda base: pyfront.FERERO(base, rate="x"),
+            TypeError,
+            "rate: expected a number, got 'x'",
+        ),
+        (lambda base: pyfront.FERERO(base, equalities=3), TypeError, "equalities: .* pair.* got 3"),
+        (lambda base: EPO(base, [1, 1], epsilon=None), TypeError, "epsilon: .* number, got None"),
+        (
+            lambda base: EPO(base, [1, 1], epsilon=math.nan),
+            ValueError,
+            "epsilon = nan: must be fin",
+        ),
+        (lambda base: EPO(base, [1, 1], epsilon=True), TypeError, "epsilon: .* number, got True"),
+        (
+            lambda base: pyfront.functional.epo_weights([1], [[1]], [1], epsilon="adaptive"),
+            TypeError,
+            "epsilon: expected a number, got 'adaptive'",
+        ),
+        (
+            lambda base: pyfront.functional.pareto_mtl_weights([1], [[1]], [[1]], 0, epsilon=None),
+            TypeError,
+            "epsilon: expected a number, got None",
+        ),
     ],
 )
 def test_numbers_that_are_none_are_named(make, error, match):

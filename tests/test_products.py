@@ -5,85 +5,17 @@ import weakref
 
 import pytest
 import torch
+from product_cases import NAMES, Attention, Recurrent, explicit, models
 from test_gradients import CASES, reference
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from pyfront.products import Replay, gramian_product
+from pyfront.products import gramian_product
+from pyfront.replay import Replay
 
 EXACT = ("double_backward", "forward")
-
-
-class Residual(nn.Module):
-    """Convolutions, batch and group norms, pooling, a skip connection, two heads."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
-        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU())
-        self.heads = nn.ModuleList([nn.Linear(16, 3) for _ in range(3)])
-
-    def losses(self, x):
-        z = self.stem(x)
-        z = nn.functional.max_pool2d(z + self.body(z), 4).flatten(1)
-        target = torch.arange(len(x)) % 3
-        return [nn.functional.cross_entropy(head(z), target) for head in self.heads]
-
-
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(11, 6)
-        self.cell = nn.LSTM(6, 5, batch_first=True)
-        self.mkldnn = False  # its fused cell has no forward mode
-        self.head = nn.Linear(5, 2)
-
-    def losses(self, tokens):
-        with torch.backends.mkldnn.flags(enabled=self.mkldnn):
-            y = self.head(self.cell(self.table(tokens))[0][:, -1])
-        return [y[:, 0].square().mean(), nn.functional.softplus(y[:, 1]).mean()]
-
-
-class Attention(nn.Module):
-    def __init__(self, dropout=0.0):
-        super().__init__()
-        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout, batch_first=True)
-        self.head = nn.Linear(8, 2)
-
-    def losses(self, x):
-        with sdpa_kernel(SDPBackend.MATH):
-            y = self.head(self.layer(x)).mean(dim=1)
-        return [y[:, 0].square().mean(), y[:, 1].exp().mean()]
-
-
-def checkpointed(model, x):
-    z = checkpoint(model.trunk, x, use_reentrant=False).tanh()
-    return [head(z).square().mean() for head in model.heads]
-
-
-def models(two_heads):
-    flat = torch.linspace(-1, 1, 30).reshape(6, 5)
-    images = torch.randn(5, 1, 8, 8)
-    tokens = torch.arange(12).reshape(3, 4) % 11
-    compiled = torch.randn(3, 4, 8)
-    return {
-        "two_heads": (two_heads, lambda: two_heads.losses(flat)),
-        "residual": ((net := Residual()), lambda: net.losses(images)),
-        "recurrent": ((rnn := Recurrent()), lambda: rnn.losses(tokens)),
-        "attention": ((attention := Attention()), lambda: attention.losses(compiled)),
-        "dropout": ((noisy := Attention(0.3)), lambda: noisy.losses(compiled)),
-        "checkpoint": (two_heads, lambda: checkpointed(two_heads, flat)),
-        "vector": (two_heads, lambda: torch.stack(two_heads.losses(flat))),
-    }
-
-
-NAMES = ["two_heads", "residual", "recurrent", "attention", "dropout", "checkpoint", "vector"]
-
-
-def explicit(losses, params, v):
-    jacobian = reference(losses, params)
-    return jacobian @ (jacobian.T @ v), jacobian.T @ v
+REPLAYED = ("forward", "difference")
 
 
 def flattened(row, params):
@@ -99,7 +31,7 @@ def flattened(row, params):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_product_is_that_of_the_explicit_gramian(two_heads, name, products):
     model, closure = models(two_heads)[name]
-    params = list(model.parameters())
+    params = [p for p in model.parameters() if p.requires_grad]
     replay = Replay(closure)
     losses = replay.first()
     v = torch.tensor([0.7, -0.4, 1.1][: len(losses)], dtype=torch.float64)
@@ -203,15 +135,29 @@ def test_fused_operators_say_what_to_do_instead():
         )
 
 
-def test_a_reentrant_checkpoint_needs_forward_mode_or_another_checkpoint(two_heads):
-    x = torch.randn(6, 5, requires_grad=True)
-    z = checkpoint(two_heads.trunk, x, use_reentrant=True)
-    losses = [head(z).square().mean() for head in two_heads.heads]
-    with pytest.raises(ValueError, match="reentrant"):
-        gramian_product(losses, list(two_heads.parameters()), [1, 1], engine="steal")
+def reentrant(model, x):
+    """All of the model inside one checkpoint, so that the graph shows none of its parameters."""
+    inside = checkpoint(lambda v: torch.stack(model.losses(v)), x, use_reentrant=True)
+    return list(inside.unbind())
 
 
-def test_a_closure_that_returns_other_losses_is_refused(two_heads):
+def test_a_reentrant_checkpoint_needs_differences_or_another_checkpoint(two_heads):
+    before = nn.Linear(5, 5)  # trained too, and outside
+    params, x = [*before.parameters(), *two_heads.parameters()], torch.randn(6, 5)
+    replay = Replay(lambda: reentrant(two_heads, before(x)))
+    for engine in ("steal", "grad"):
+        with pytest.raises(RuntimeError, match="use_reentrant=False.*'difference'"):
+            gramian_product(replay.first(), params, [1, 1], engine=engine)
+    options = {"replay": replay, "engine": "steal"}
+    with pytest.raises(RuntimeError, match="'difference'"):
+        gramian_product(replay.first(), params, [1, 1], products="forward", **options)
+    product = gramian_product(replay.first(), params, [1, 1], products="difference", **options)
+    values, _ = explicit(two_heads.losses(before(x)), params, torch.ones(2, dtype=torch.float64))
+    assert (torch.from_numpy(product.values) - values).abs().max() < 1e-2 * values.abs().max()
+
+
+@pytest.mark.parametrize("products", REPLAYED)
+def test_a_closure_that_returns_other_losses_is_refused(two_heads, products):
     params = list(two_heads.parameters())
     calls = []
 
@@ -220,28 +166,100 @@ def test_a_closure_that_returns_other_losses_is_refused(two_heads):
         return two_heads.losses(torch.full((6, 5), float(len(calls))))
 
     replay = Replay(draws)
-    with pytest.raises(ValueError, match=r"closure: losses\[0\] was .* when called again"):
-        gramian_product(replay.first(), params, [1, 1], products="forward", replay=replay)
+    with pytest.raises(
+        ValueError, match=r"closure: losses\[0\] was .* and is .* when called again"
+    ):
+        gramian_product(replay.first(), params, [1, 1], products=products, replay=replay)
     shorter = Replay(lambda: two_heads.losses(torch.ones(2, 5)) * (2 if not calls.clear() else 1))
     losses = shorter.first()[:2]
     with pytest.raises(ValueError, match="2 losses at first and 4"):
-        gramian_product(losses, params, [1, 1], products="forward", replay=shorter)
+        gramian_product(losses, params, [1, 1], products=products, replay=shorter)
     with pytest.raises(ValueError, match="needs a closure"):
-        gramian_product(two_heads.losses(torch.ones(2, 5)), params, [1, 1], products="forward")
+        gramian_product(two_heads.losses(torch.ones(2, 5)), params, [1, 1], products=products)
+
+
+@pytest.mark.parametrize("products", REPLAYED)
+def test_a_closure_that_does_not_compute_its_losses_again_is_refused(two_heads, products):
+    losses = two_heads.losses(torch.randn(6, 5))
+    message = {"difference": "closure: along d", "forward": "the closure does not compute its loss"}
+    with pytest.raises((ValueError, RuntimeError), match=message[products]):
+        gramian_product(
+            losses,
+            list(two_heads.parameters()),
+            [1, 1],
+            products=products,
+            replay=Replay(lambda: losses),
+        )
+
+
+def test_bad_arguments_of_a_product(two_heads):
+    params = list(two_heads.parameters())
     with pytest.raises(ValueError, match="products = 'exact'"):
         gramian_product(two_heads.losses(torch.ones(2, 5)), params, [1, 1], products="exact")
     with pytest.raises(ValueError, match=r"v\[1\] = nan"):
         gramian_product(two_heads.losses(torch.ones(2, 5)), params, [1, float("nan")])
 
 
-def test_random_numbers_go_on_as_if_the_closure_had_run_once():
-    x = nn.Parameter(torch.ones(50))
-    replay = Replay(lambda: [nn.functional.dropout(x, 0.5).sum(), x.square().sum()])
-    torch.manual_seed(3)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_differences_in_half_precision_are_refused(dtype):
+    wide, narrow = (nn.Parameter(torch.ones(3, dtype=d)) for d in (torch.float32, dtype))
+    for params, losses, name in [
+        ([wide], lambda: [wide.sum(), wide.square().sum().to(dtype)], r"losses\[1\]"),
+        ([wide, narrow], lambda: [wide.sum() + narrow.sum().float()] * 2, r"params\[1\]"),
+    ]:
+        replay = Replay(losses)
+        with pytest.raises(TypeError, match=rf"products='difference': {name} is {dtype}"):
+            gramian_product(replay.first(), params, [1, 1], products="difference", replay=replay)
+
+
+def test_differences_of_a_network_that_runs_in_half_precision_are_refused(two_heads):
+    x = torch.randn(6, 5)
+
+    def closure():
+        with torch.autocast("cpu", torch.bfloat16):
+            return [loss.float() for loss in two_heads.losses(x)]
+
+    replay, params = Replay(closure), list(two_heads.parameters())
+    with pytest.raises(ValueError, match="closure: along d .* half precision"):
+        gramian_product(replay.first(), params, [1, 1], products="difference", replay=replay)
+
+
+@pytest.mark.parametrize("products", ["double_backward", *REPLAYED])
+def test_a_graph_that_is_kept_can_be_differentiated_again(two_heads, products):
+    params, x = list(two_heads.parameters()), torch.randn(6, 5)
+    replay = Replay(lambda: two_heads.losses(x))
     losses = replay.first()
-    expected = torch.get_rng_state()
-    gramian_product(losses, [x], [1.0, 1.0], products="forward", replay=replay)
-    assert torch.equal(torch.get_rng_state(), expected)
+    expected = reference(losses, params)
+    gramian_product(
+        losses, params, [0.7, -0.4], products=products, replay=replay, retain_graph=True
+    )
+    assert torch.equal(reference(losses, params), expected)
+
+
+@pytest.mark.parametrize(
+    ("products", "fatal"), [("forward", 2), *(("difference", n) for n in (2, 3, 4))]
+)
+def test_an_interrupted_closure_leaves_the_parameters_as_they_were(two_heads, products, fatal):
+    params, x, calls = list(two_heads.parameters()), torch.randn(6, 5), []
+
+    def interrupted():
+        calls.append(None)
+        losses = two_heads.losses(x)
+        if len(calls) == fatal:
+            raise KeyboardInterrupt
+        return losses
+
+    replay = Replay(interrupted)
+    losses, before = replay.first(), [p.detach().clone() for p in params]
+    expected, state = reference(losses, params), torch.get_rng_state()
+    options = {"products": products, "replay": replay, "retain_graph": True}
+    with pytest.raises(KeyboardInterrupt):
+        gramian_product(losses, params, [1, 1], **options)
+    for p, old in zip(params, before, strict=True):
+        assert torch.equal(p, old)
+        assert torch.autograd.forward_ad.unpack_dual(p.detach()).tangent is None
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(reference(losses, params), expected)  # and the graph is whole
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from test_gradients import reference
+from torch.utils.checkpoint import checkpoint
 
 from pyfront import (
     EPO,
@@ -133,45 +134,6 @@ def test_bad_second_batches(two_heads):
     assert all(p.grad is None for p in two_heads.parameters())
 
 
-# -------------------------------------------------------------------------------------- Tchebycheff
-
-
-def test_smooth_tchebycheff_descends_on_the_smooth_maximum(two_heads):
-    params = list(two_heads.parameters())
-    opt = SmoothTchebycheff(sgd(params), [0.6, 0.2], smoothing=0.3)
-    opt.backward(two_heads.losses(X))
-    value = 0.3 * torch.logsumexp(
-        torch.tensor([1.5, 0.5]) * torch.stack(two_heads.losses(X)) / 0.3, dim=0
-    )
-    for p, g in zip(params, torch.autograd.grad(value, params), strict=True):
-        torch.testing.assert_close(p.grad, g, rtol=1e-5, atol=1e-6)
-
-
-def test_smooth_tchebycheff_nears_the_ray_as_it_sharpens():
-    problem, r, errors = QuadraticProblem(3), [1.0, 1.1, 1.2], []
-    for smoothing in (0.1, 0.01):
-        theta = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
-        opt = SmoothTchebycheff(sgd([theta], 0.02), r, smoothing=smoothing)
-        for _ in range(400):
-            opt.step(problem.losses(theta))
-        errors.append(relative_error(problem.losses(theta), problem.point(r)))
-    assert errors[1] < 5e-3 and 5 * errors[1] < errors[0]
-
-
-def test_the_average_of_mirror_descent_is_at_the_point_of_the_preference():
-    problem, r = QuadraticProblem(3), [1.0, 1.1, 1.2]
-    theta = torch.nn.Parameter(torch.tensor([0.9, 0.2, 0.1], dtype=torch.float64))
-    model = torch.nn.ParameterList([theta])
-    average = torch.optim.swa_utils.AveragedModel(model)
-    opt = MirrorTchebycheff(sgd([theta], 0.1), r, rate=0.3)
-    for step in range(700):
-        opt.step(problem.losses(theta))
-        if step >= 200:
-            average.update_parameters(model)
-    (mean,) = average.module
-    assert relative_error(problem.losses(mean), problem.point(r)) < 5e-3
-
-
 # ------------------------------------------------------------------------------------------- FERERO
 
 
@@ -266,6 +228,39 @@ def test_all_ways_to_a_product_take_the_same_steps(two_heads, name):
         torch.testing.assert_close(end, ends["double_backward"], rtol=1e-4, atol=1e-6)
 
 
+def reentrant(model):
+    """All of the model inside one checkpoint, so that the graph shows none of its parameters."""
+    x = X.clone().requires_grad_()
+    return checkpoint(lambda v: torch.stack(model.losses(v)), x, use_reentrant=True)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_reentrant_checkpoint_is_handled_or_refused_with_advice(two_heads, name):
+    plain = copy.deepcopy(two_heads)
+    opt = METHODS[name](sgd(plain.parameters()))
+    other = METHODS[name](sgd(two_heads.parameters()))
+    if name in BY_PRODUCTS:
+        with pytest.raises(RuntimeError, match="use_reentrant=False.*'difference'"):
+            other.step(reentrant(two_heads))
+        other = METHODS[name](sgd(two_heads.parameters()), products="difference")
+    for _ in range(3):
+        opt.step(plain.losses(X))
+        other.step(lambda: reentrant(two_heads))
+    assert other.engine == "steal"
+    close = {"rtol": 1e-2, "atol": 1e-3} if name in BY_PRODUCTS else {}
+    torch.testing.assert_close(two_heads.trunk.weight, plain.trunk.weight, **close)
+
+
+@pytest.mark.parametrize("products", ["double_backward", "forward", "difference"])
+def test_losses_whose_graph_is_kept_can_be_differentiated_after_backward(two_heads, products):
+    params, kept = list(two_heads.parameters()), []
+    opt = SingleLoopMGDA(sgd(params), products=products)
+    opt.backward(lambda: kept.append(two_heads.losses(X)) or kept[-1], retain_graph=True)
+    torch.testing.assert_close(
+        reference(kept[0], params), reference(two_heads.losses(X), params), rtol=0, atol=0
+    )
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_checkpoint_resumes_bit_for_bit(two_heads, name):
     opt = METHODS[name](torch.optim.Adam(two_heads.parameters(), lr=0.01), weight_smoothing=0.5)
@@ -349,8 +344,9 @@ def test_bad_options(two_heads):
         with pytest.raises(ValueError, match=message):
             make()
     unreached = torch.ones((), requires_grad=True) * 2
-    with pytest.raises(ValueError, match=r"losses\[2\]: the graph reaches no parameter"):
-        SingleLoopMGDA(base).step([*two_heads.losses(X), unreached])
+    for second in (None, [*two_heads.losses(X), two_heads.losses(X)[0]]):
+        with pytest.raises(ValueError, match=r"losses\[2\]: the graph reaches no parameter"):
+            SingleLoopMGDA(base).step([*two_heads.losses(X), unreached], second=second)
     with pytest.raises(ValueError, match="needs a closure"):
         SingleLoopMGDA(base, products="forward").step(two_heads.losses(X))
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike, choice
+from pyfront._arguments import FloatArray, VectorLike, choice, number
 from pyfront.functional import Descent, epo_weights
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
@@ -72,9 +72,11 @@ class EPO(MultiTaskOptimizer):
         **common: Any,
     ) -> None:
         choice("descent", descent, ("restricted", "relaxed"))
-        if epsilon != "adaptive" and not (isinstance(epsilon, (int, float)) and epsilon >= 0.0):
-            raise ValueError(f"epsilon = {epsilon!r}: must be ≥ 0 or 'adaptive'")
-        self.epsilon = epsilon
+        if isinstance(epsilon, str):
+            choice("epsilon", epsilon, ("adaptive",))
+        else:
+            epsilon = number("epsilon", epsilon, lowest=0.0)
+        self.epsilon: float | Literal["adaptive"] = epsilon
         self.descent: Descent = descent
         self.units = Units(offset, unit)
         super().__init__(base, preference, weight_smoothing=weight_smoothing, **common)
@@ -105,4 +107,4 @@ class EPO(MultiTaskOptimizer):
     def _epsilon(self) -> float:
         if isinstance(self.epsilon, str):
             return float(self.memory.get("epsilon", LARGEST_EPSILON))
-        return float(self.epsilon)
+        return self.epsilon

@@ -164,6 +164,8 @@ def _checked_rows(
 ) -> tuple[FloatArray, FloatArray] | None:
     if value is None:
         return None
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name}: expected a pair of a matrix and a vector, got {value!r}")
     matrix = table(f"{name}[0]", value[0]).copy()
     right = vector(f"{name}[1]", value[1], len(matrix)).copy()
     require(f"{name}[0]", matrix.ravel())

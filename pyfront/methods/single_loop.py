@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, choice, require
+from pyfront._arguments import FloatArray, choice, number, require
 from pyfront.batch import Batch, Losses
 from pyfront.dual import onto_simplex, step_length
 from pyfront.gradients import Row, add_rows, as_losses, loss_values, weighted_gradient
@@ -65,11 +65,9 @@ class SingleLoopMGDA(ProductMethod):
         **common: Any,
     ) -> None:
         choice("update", update, ("projected", "frank_wolfe"))
-        if not 0.0 < rate <= 1.0:
-            raise ValueError(f"rate = {rate!r}: must be in (0, 1]")
+        self.rate = number("rate", rate, above=0.0, highest=1.0)
         super().__init__(base, **common)
         self.update = update
-        self.rate = float(rate)
         self._second: list[Tensor] | None = None
         self._other: Row | None = None  # ½ J₂ᵀ w of the second batch
 
@@ -148,7 +146,7 @@ class SingleLoopMGDA(ProductMethod):
             if len(self._second) != m:
                 raise ValueError(f"second: expected {m} losses, got {len(self._second)}")
             weights = (0.5 * batch.unit * report.weights).tolist()
-            engine = self._engine_for(self._second)
+            engine = self._engine_for(batch.losses, params)
             self._other = weighted_gradient(self._second, weights, params, engine, False)
         direction = super()._weighted_gradient(batch, report, params, retain_graph)
         if self._other is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +16,39 @@ from pyfront.units import Units
 __all__ = ["MirrorTchebycheff", "SmoothTchebycheff"]
 
 
-class SmoothTchebycheff(MultiTaskOptimizer):
+class _Tchebycheff(MultiTaskOptimizer):
+    """Descends on Σ_j λ_j r_j l_j with r scaled to mean 1 and λ on the simplex."""
+
+    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
+    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "positive"
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        preference: VectorLike,
+        *,
+        offset: VectorLike | None = None,
+        unit: VectorLike | None = None,
+        **common: Any,
+    ) -> None:
+        self.units = Units(offset, unit)
+        super().__init__(base, preference, **common)
+
+    @abstractmethod
+    def _multipliers(self, scaled: FloatArray) -> FloatArray:
+        """λ, [m], from r∘l."""
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """w = λ∘r at (l − o) / unit, divided by the unit."""
+        assert preference is not None
+        r = preference / preference.mean()
+        weights = r * self._multipliers(r * self.units.compared(losses))
+        return Report(weights=self.units.of_losses(weights))
+
+
+class SmoothTchebycheff(_Tchebycheff):
     """Descends on the smooth maximum μ log Σ_j exp(r_j l_j / μ).
 
     w_j = r_j softmax(r∘l / μ)_j, with r scaled to mean 1. Small μ ends near the ray l ∝ 1/r, at a
@@ -26,12 +59,12 @@ class SmoothTchebycheff(MultiTaskOptimizer):
         base: the optimizer that makes the step.
         preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
         smoothing: μ > 0, in the unit of r∘l.
-        offset: o, [m] or None: the ideal point; decide on (l − o) / unit.
-        unit: u > 0, [m] or None: the units in which losses are compared.
-        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+        **common: ``offset``, o, [m] or None, the ideal point, and ``unit``, u > 0, [m] or None:
+            decide on (l − o) / u; and keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
     Raises:
         ValueError: a preference, unit or ``smoothing`` that is not finite and > 0.
+        TypeError: a ``smoothing`` that is no number.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
@@ -42,66 +75,60 @@ class SmoothTchebycheff(MultiTaskOptimizer):
     Source: Lin et al., Smooth Tchebycheff Scalarization, 2024, eq. (9), with r scaled to mean 1.
     """
 
-    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
-    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "positive"
-
     def __init__(
         self,
         base: torch.optim.Optimizer,
         preference: VectorLike,
         *,
         smoothing: float = 0.1,
-        offset: VectorLike | None = None,
-        unit: VectorLike | None = None,
         **common: Any,
     ) -> None:
         self.smoothing = number("smoothing", smoothing, above=0.0)
-        self.units = Units(offset, unit)
         super().__init__(base, preference, **common)
 
-    def decide(
-        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
-    ) -> Report:
-        """The gradient of the smooth maximum in the losses."""
-        assert preference is not None
-        r = preference / preference.mean()
-        weights = r * softmax(r * self.units.compared(losses) / self.smoothing)
-        return Report(weights=self.units.of_losses(weights))
+    def _multipliers(self, scaled: FloatArray) -> FloatArray:
+        return softmax(scaled / self.smoothing)
 
 
-class MirrorTchebycheff(MultiTaskOptimizer):
+class MirrorTchebycheff(_Tchebycheff):
     """Descends on the maximum of r∘l by a game: λ rises where r∘l is large.
 
         λ ← λ exp(ρ r∘l) / Σ        w = λ∘r, r scaled to mean 1
 
-    The average of the iterates solves min_θ max_j r_j l_j for convex losses, with the last iterate
-    circling around it: keep it with ``torch.optim.swa_utils.AveragedModel``. First-order exact in
-    the limit of small steps and long averages; on a concave part of a front the iterates swing from
-    end to end, for want of a proportional part.
+    What is promised is about the uniform average of the parameters after each of T steps: for
+    convex losses, a bounded region and plain SGD, its max_j r_j l_j is within O(√(log m / T)) of
+    the least one, if learning rate and ρ are of order 1/√T. Where the ray l ∝ 1/r meets the front,
+    the least one is there. Nothing is promised for the last iterate, which may circle around the
+    point for ever, or for losses that are not convex: on a concave part of a front the iterates
+    swing from end to end, for want of a proportional part.
+
+    The average is as large as the model and does not enter the steps, so it is not kept here:
+    ``torch.optim.swa_utils.AveragedModel``, which has a state_dict of its own, is that average.
 
     Args:
         base: the optimizer that makes the step.
         preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
         rate: ρ > 0, in the inverse unit of r∘l.
-        offset: o, [m] or None: the ideal point; decide on (l − o) / unit.
-        unit: u > 0, [m] or None: the units in which losses are compared.
-        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+        **common: ``offset``, o, [m] or None, the ideal point, and ``unit``, u > 0, [m] or None:
+            decide on (l − o) / u; and keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
     Raises:
         ValueError: a preference, unit or ``rate`` that is not finite and > 0.
+        TypeError: a ``rate`` that is no number.
 
     Example:
-        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
-        >>> opt = MirrorTchebycheff(torch.optim.SGD([x], lr=0.1), [0.5, 0.5], rate=1.0)
-        >>> [round(w, 3) for w in opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights.tolist()]
-        [0.119, 0.881]
+        >>> model = torch.nn.ParameterList([torch.tensor([0.7])])
+        >>> average = torch.optim.swa_utils.AveragedModel(model)
+        >>> opt = MirrorTchebycheff(torch.optim.SGD(model.parameters(), lr=0.05), [0.5, 0.5])
+        >>> for _ in range(400):
+        ...     report = opt.step([abs(model[0] - 1).sum(), abs(model[0] + 1).sum()])
+        ...     average.update_parameters(model)
+        >>> abs(average.module[0].item()) < 0.02  # max(|x − 1|, |x + 1|) is least at 0
+        True
 
     Source: Liu et al., Online Mirror Descent for Tchebycheff Scalarization, 2024, with uniform
-    averaging of the iterates.
+    averaging of the iterates; r scaled to mean 1 is ours.
     """
-
-    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
-    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "positive"
 
     def __init__(
         self,
@@ -109,25 +136,17 @@ class MirrorTchebycheff(MultiTaskOptimizer):
         preference: VectorLike,
         *,
         rate: float = 0.1,
-        offset: VectorLike | None = None,
-        unit: VectorLike | None = None,
         **common: Any,
     ) -> None:
         self.rate = number("rate", rate, above=0.0)
-        self.units = Units(offset, unit)
         super().__init__(base, preference, **common)
 
-    def decide(
-        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
-    ) -> Report:
+    def _multipliers(self, scaled: FloatArray) -> FloatArray:
         """One step of mirror ascent on λ."""
-        assert preference is not None
-        r = preference / preference.mean()
-        logs = self.recalled("log_multipliers", np.zeros_like(r))
-        logs = logs + self.rate * r * self.units.compared(losses)
+        logs = self.recalled("log_multipliers", np.zeros_like(scaled)) + self.rate * scaled
         logs -= logs.max()
         self.memory.update(log_multipliers=logs.tolist())
-        return Report(weights=self.units.of_losses(r * softmax(logs)))
+        return softmax(logs)
 
 
 def softmax(x: FloatArray) -> FloatArray:

@@ -1,0 +1,45 @@
+"""Training steps that several benchmarks time: the floor of exact methods, and TorchJD."""
+
+import pytest
+import torch
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+
+def floor(model, closure, *, keep):
+    """Forward, m backwards, Adam and no decision: what every method that needs C pays.
+
+    Exact methods `keep` all m gradients in memory at once.
+    """
+    base, params = adam(model), list(model.parameters())
+
+    def step():
+        losses, kept = closure(), []
+        for task, loss in enumerate(losses):
+            row = torch.autograd.grad(
+                loss, params, retain_graph=task + 1 < len(losses), allow_unused=True
+            )
+            if keep:
+                kept.append(row)
+        for p, g in zip(params, row, strict=True):
+            p.grad = torch.zeros_like(p) if g is None else g
+        base.step()
+
+    return step
+
+
+def torchjd(model, closure, aggregator, *, shortcut):
+    """TorchJD's step, with or without its own Gramian shortcut."""
+    autojac = pytest.importorskip("torchjd.autojac", reason="torchjd is not installed")
+    aggregation = pytest.importorskip("torchjd.aggregation", reason="torchjd is not installed")
+    base, rule = adam(model), getattr(aggregation, aggregator)()
+
+    def step():
+        autojac.backward(closure())
+        autojac.jac_to_grad(model.parameters(), rule, optimize_gramian_computation=shortcut)
+        base.step()
+        base.zero_grad()
+
+    return step

@@ -1,0 +1,78 @@
+"""A closure that returns the losses, called again for the same losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Replay", "check_same"]
+
+
+class Replay:
+    """A closure that can be called again with the random numbers of its first call.
+
+    Args:
+        closure: returns the losses, m scalar tensors or a 1-D tensor [m]. It must depend on nothing
+            that a call changes, but torch's random states: dropout draws the same masks again, on
+            the CPU and on CUDA devices. Running statistics of batch normalisation are updated by
+            each call.
+    """
+
+    def __init__(self, closure: Callable[[], Any]) -> None:
+        self.closure = closure
+        self.unit = 1.0  # a gradient scaler's factor, applied when it is called again
+        self._states = _random_states()
+
+    def first(self) -> Any:
+        """The losses, with a graph."""
+        self._states = _random_states()
+        with torch.enable_grad():
+            return self.closure()
+
+    def again(self) -> list[Tensor]:
+        """The losses once more, in whatever autograd mode the caller is in."""
+        after = _random_states()
+        try:
+            _set_random_states(self._states)
+            losses = self.closure()
+        finally:
+            _set_random_states(after)
+        values = losses.unbind() if isinstance(losses, Tensor) else losses
+        return [loss * self.unit for loss in values] if self.unit != 1.0 else list(values)
+
+
+def _random_states() -> list[Tensor]:
+    """The states of torch's generators: of the CPU, then of every CUDA device if CUDA is in use.
+
+    Every one, since a part of the network without a parameter of ours may draw on another device.
+    """
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if in_use else [])]
+
+
+def _set_random_states(states: Sequence[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    torch.cuda.set_rng_state_all(states[1:])  # none where CUDA was not in use
+
+
+def check_same(losses: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    """Raises a ``ValueError`` where a closure called again has not returned the losses of before.
+
+    The tolerance is a thousand roundings: sums in another order are the same losses.
+    """
+    if len(losses) != len(before):
+        raise ValueError(
+            f"closure: it returned {len(before)} losses at first and {len(losses)} when called "
+            "again"
+        )
+    for task, (loss, first) in enumerate(zip(losses, before, strict=True)):
+        again, expected = loss.item(), first.item()
+        tolerance = min(1e3 * torch.finfo(loss.dtype).eps, 0.05)
+        if abs(again - expected) > tolerance * max(abs(expected), 1e-3):
+            raise ValueError(
+                f"closure: losses[{task}] was {expected:g} and is {again:g} when called again; it "
+                "must not draw a new batch or random numbers outside torch"
+            )
