@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,15 +67,16 @@ def _is_at(model: nn.Module, name: str, place: nn.Parameter) -> bool:
         return False
 
 
-class _Guard(NamedTuple):
+class _Guard:
     """A forward pre-hook: in a backward pass the module needs generated parameters to run.
 
     A checkpoint inside the model runs its part again in the backward pass, when the call is over
     and the places hold other values, whose gradients would be those of another network.
     """
 
-    path: str  # of the module in the main network
-    name: str  # of a generated parameter in the module; all are in place, or none
+    def __init__(self, path: str, name: str) -> None:
+        self.path = path  # of the module in the main network
+        self.name = name  # of a generated parameter in the module; all are in place, or none
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:

@@ -21,7 +21,7 @@ error that says which way to set.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -169,8 +169,7 @@ def _forward(
 ) -> tuple[FloatArray, FloatArray]:
     moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
     with forward_ad.dual_level(), torch.no_grad():
-        # no value changes, so that a graph that is kept must not find a newer version
-        with _unsafe_preserve_version_counter(tuple(p for p, _ in moved)):
+        with _same_versions([p for p, _ in moved]):  # no value changes
             for p, d in moved:  # in place: the closure reads the parameter itself
                 p.copy_(_dual(p.detach(), d.to(p.dtype)))
         with _supported("forward"):
@@ -208,8 +207,7 @@ def _difference(
     h = coarsest**0.5 * max(theta, 1e-3) / length
     kept = [p.detach().clone() for p, _ in moved]
     sides = []
-    # the values come back, so that a graph that is kept must not find a newer version
-    with torch.no_grad(), _unsafe_preserve_version_counter(tuple(p for p, _ in moved)):
+    with torch.no_grad(), _same_versions([p for p, _ in moved]):  # the values come back
         check_same(replay.again(), before)
         try:
             for sign in (1.0, -1.0):
@@ -224,6 +222,15 @@ def _difference(
 
 
 # -------------------------------------------------------------------------------------- their rules
+
+
+@contextmanager
+def _same_versions(params: Sequence[Tensor]) -> Iterator[None]:
+    """A graph that is kept must not find a newer version of parameters whose values stay."""
+    with ExitStack() as stack:
+        for p in params:  # torch 2.6 takes one tensor at a time
+            stack.enter_context(_unsafe_preserve_version_counter(p))
+        yield
 
 
 def _unshared(direction: Row) -> Row:
