@@ -4,6 +4,7 @@ import ctypes
 import functools
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
 
 def obstacle():
     """Why the kernels cannot be compiled here; empty where they can."""
+    if sys.platform != "linux":
+        return "the lanes are fibers of Linux"
     if shutil.which("g++") is None:
         return "no g++ on the PATH"
     if not (ROOT / "csrc").is_dir():
