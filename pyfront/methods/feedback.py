@@ -210,12 +210,12 @@ class PreferenceFeedback(MultiTaskOptimizer):
 
 
 def log_errors(losses: FloatArray, r: FloatArray) -> FloatArray:
-    """z = log(m r∘l / Σ r_j l_j) within ±3, zeros where all losses are zero."""
+    """z = log(m r∘l / Σ r_j l_j) within ±3 for the m tasks with r > 0; zeros if all losses are."""
     total = r @ losses
     if total == 0.0:
         return np.zeros_like(r)
     with np.errstate(divide="ignore"):
-        z = np.log(losses.size * r * losses / total)
+        z = np.log(np.count_nonzero(r) * r * losses / total)
     return np.clip(z, -LARGEST_ERROR, LARGEST_ERROR)
 
 
