@@ -216,6 +216,13 @@ def test_a_hook_that_scales_gradients_is_a_part_of_the_losses():
     torch.testing.assert_close(torch.from_numpy(product.values), values, rtol=1e-5, atol=1e-6)
 
 
+def test_the_buffers_of_a_compiled_model_are_not_needed_twice():
+    net = Many(2)
+    trunk = torch.compile(net.trunk, backend="aot_eager")
+    assert not Verified().due([trunk(net.x).sum(), net.trunk(net.x).sum()])
+    assert Verified().due([net.trunk(net.x).sum()])
+
+
 def test_forward_mode_in_two_threads_says_so():
     net = Many(2)
     replay, opened, finish = Replay(net.losses), threading.Event(), threading.Event()
