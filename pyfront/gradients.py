@@ -30,7 +30,9 @@ __all__ = [
     "choose_engine",
     "direction_buffers",
     "explained",
+    "graph_nodes",
     "loss_values",
+    "reaches",
     "task_rows",
     "weighted_gradient",
 ]
@@ -102,14 +104,15 @@ def choose_engine(
     """
     if engine != "auto":
         return engine
-    if any(node.name() == "CheckpointFunctionBackward" for node in _graph_nodes(losses)):
+    if any(node.name() == "CheckpointFunctionBackward" for node in graph_nodes(losses)):
         return "steal"
     if params:
         _check_reach(losses, params)
     return "grad"
 
 
-def _graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
+def graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
+    """The operators of the losses' graph, each once."""
     stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
     seen = set(stack)
     while stack:
@@ -176,11 +179,17 @@ def weighted_gradient(
 
 
 def _check_reach(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
-    wanted = {id(p) for p in params}
     for task, loss in enumerate(losses):
-        leaves = (getattr(node, "variable", None) for node in _graph_nodes([loss]))
-        if id(loss) not in wanted and not any(id(leaf) in wanted for leaf in leaves):
+        if not reaches(loss, params):
             check_reached(f"losses[{task}]", ())
+
+
+def reaches(loss: Tensor, params: Sequence[Tensor]) -> bool:
+    """Whether the graph of ``loss`` shows one of ``params``; it does not look into reentrant
+    checkpoints."""
+    wanted = {id(p) for p in params}
+    leaves = (getattr(node, "variable", None) for node in graph_nodes([loss]))
+    return id(loss) in wanted or any(id(leaf) in wanted for leaf in leaves)
 
 
 def check_reached(name: str, row: Row) -> None:

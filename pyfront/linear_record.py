@@ -21,7 +21,7 @@ SMALL = 4096  # entries: less is not worth the look
 
 
 @contextmanager
-def linear_record(u: Tensor) -> Iterator[None]:
+def linear_record(*u: Tensor) -> Iterator[None]:
     """A context in which a backward pass is recorded without the tensors that depend on ``u``.
 
     Their place in the record is taken by zeros of stride 0, which no derivative in ``u`` reads. An
@@ -29,9 +29,9 @@ def linear_record(u: Tensor) -> Iterator[None]:
     another product than C u, as it does with the full record.
 
     Args:
-        u: the leaf that the record is differentiated in, and in nothing else.
+        *u: the leaves that the record is differentiated in, and in nothing else.
     """
-    known = {get_gradient_edge(u).node: True}
+    known = {get_gradient_edge(leaf).node: True for leaf in u}
 
     def pack(saved: Tensor) -> Tensor:
         large = saved.layout is torch.strided and saved.numel() >= SMALL

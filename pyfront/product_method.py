@@ -17,6 +17,7 @@ from pyfront.batch import Batch, Losses
 from pyfront.delegation import Memory
 from pyfront.gradients import Row, add_rows, weighted_gradient
 from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.product_checks import Verified
 from pyfront.products import Products, gramian_product
 from pyfront.replay import Replay
 from pyfront.report import Report
@@ -55,7 +56,7 @@ class ProductMethod(MultiTaskOptimizer):
         super().__init__(base, preference, **common)
         self.products: Products = products
         self._replay: Replay | None = None
-        self._verified = False
+        self._verified = Verified()
         self._forget()
 
     @abstractmethod
@@ -147,9 +148,8 @@ class ProductMethod(MultiTaskOptimizer):
             along=self._along(params),
             engine=engine,
             retain_graph=retain_graph,
-            check=not self._verified or self.products != "double_backward",
+            verified=self._verified,
         )
-        self._verified = bool(np.isfinite(product.values).all())
         _check_finite(batch, product.values)
         self._product = product.values / batch.unit**2
         direction = product.direction

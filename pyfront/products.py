@@ -41,6 +41,16 @@ from pyfront.gradients import (
     weighted_gradient,
 )
 from pyfront.linear_record import linear_record
+from pyfront.product_checks import (
+    Verified,
+    check_hidden,
+    check_mixture,
+    check_norm,
+    check_precision,
+    check_still,
+    supported,
+    unsupported,
+)
 from pyfront.replay import Replay, check_same
 
 __all__ = ["Product", "Products", "gramian_product"]
@@ -65,7 +75,7 @@ def gramian_product(
     along: Row | None = None,
     engine: Engine = "grad",
     retain_graph: bool = False,
-    check: bool = True,
+    verified: Verified | None = None,
 ) -> Product:
     """C v = J (Jᵀ v) and d = Jᵀ v for the losses' Jacobian J, at a cost that is flat in m.
 
@@ -78,9 +88,8 @@ def gramian_product(
         along: T tensors or None in place of d in J d, for a product J Kᵀ v with another Jacobian.
         engine: ``"grad"`` or ``"steal"``, as for :func:`pyfront.gradients.task_rows`.
         retain_graph: keep the graph of the losses.
-        check: make sure that vᵀ C v = ‖d‖², which fails where an operator hides a part of its
-            derivative from autograd (a custom function that is differentiable once), or where the
-            closure does not compute its losses from the parameters. Reads d once.
+        verified: what earlier calls have verified, kept up to date; None verifies all of it. See
+            :mod:`pyfront.product_checks`.
 
     Returns:
         :class:`Product`: the m products in float64, and d as T dense tensors or None.
@@ -101,24 +110,26 @@ def gramian_product(
     roots = as_losses(losses)
     weights = vector("v", v, len(roots))
     require("v", weights)
+    known = Verified() if verified is None else verified
+    due = products != "difference" and known.due(roots)
+    keep = retain_graph or due
+    flat = False
     if products == "double_backward":
-        product = _double_backward(roots, params, weights, along, engine, retain_graph)
-        if check and along is None:
-            _check_norm(products, product, weights)
-        return product
-    if replay is None:
-        raise ValueError(
-            f"products={products!r}: needs a closure that returns the losses, to compute them again"
-        )
-    if products == "difference":
-        _check_precision(roots, params)
-    direction = weighted_gradient(roots, weights.tolist(), params, engine, retain_graph)
-    direction = [d if d is None or d.layout is torch.strided else d.to_dense() for d in direction]
-    way = _forward if products == "forward" else _difference
-    values, errors = way(replay, params, direction if along is None else along, roots)
-    product = Product(values, direction)
-    if check and along is None:
-        _check_norm(products, product, weights, errors)
+        product, silent = _double_backward(roots, params, weights, along, engine, keep)
+        errors = np.zeros(len(roots))
+        targets = product.direction if along is None else along
+        if silent:
+            moved = [p for p, t in zip(params, targets, strict=True) if t is not None]
+            flat = check_hidden(silent, roots, moved, compute=keep)
+    else:
+        product, errors = _replayed(products, roots, params, weights, replay, along, engine, keep)
+        targets = product.direction if along is None else along
+    if along is None:
+        check_norm(products, product.values, product.direction, weights, errors)
+    if due:
+        check_mixture(products, product.values, targets, roots, params, engine, retain_graph)
+        if np.isfinite(product.values).all():
+            known.note(roots, flat)
     return product
 
 
@@ -132,21 +143,22 @@ def _double_backward(
     along: Row | None,
     engine: Engine,
     retain_graph: bool,
-) -> Product:
+) -> tuple[Product, list[int]]:
+    """The product, and the tasks that the record of the backward pass does not hold."""
     if engine == "steal":
-        raise RuntimeError(
-            _advice("double_backward", "a reentrant checkpoint cannot be differentiated twice")
+        raise unsupported(
+            "double_backward", "a reentrant checkpoint cannot be differentiated twice"
         )
-    u = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    # one leaf a task: where the derivative of one is hidden, its leaf is not reached
+    u = [torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in weights.tolist()]
     # a weight in the loss's own bfloat16 or float16 would be another weight
     wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
     roots = [
-        w.to(loss.device, loss.dtype).reshape(loss.shape)
-        for w, loss in zip(u.unbind(), wide, strict=True)
+        w.to(loss.device, loss.dtype).reshape(loss.shape) for w, loss in zip(u, wide, strict=True)
     ]
     # the record keeps what it needs itself: the losses' own graph can go at once, or the caller who
     # holds them would keep a step's activations during the next
-    with explained("losses"), _supported("double_backward"), linear_record(u):
+    with explained("losses"), supported("double_backward"), linear_record(*u):
         row = torch.autograd.grad(
             wide, params, roots, create_graph=True, retain_graph=retain_graph, allow_unused=True
         )
@@ -156,28 +168,57 @@ def _double_backward(
     pairs = [(g, t) for g, t in zip(row, targets, strict=True) if g is not None and t is not None]
     pairs = [(g, t) for g, t in pairs if g.requires_grad]
     outputs, tangents = [g for g, _ in pairs], [t for _, t in pairs]
-    values = torch.zeros_like(u)
+    found: Row = [None] * len(u)
     if pairs:
-        with explained("losses"), _supported("double_backward"):
-            (found,) = torch.autograd.grad(outputs, u, tangents, allow_unused=True)
-        values = values if found is None else found
-    return Product(values.numpy(), _unshared(direction))
+        with explained("losses"), supported("double_backward"):
+            found = torch.autograd.grad(outputs, u, tangents, allow_unused=True)
+    values = np.array([0.0 if x is None else x.item() for x in found])
+    silent = [task for task, x in enumerate(found) if x is None]
+    return Product(values, _unshared(direction)), silent
+
+
+def _replayed(
+    products: Products,
+    losses: Sequence[Tensor],
+    params: Sequence[Tensor],
+    weights: FloatArray,
+    replay: Replay | None,
+    along: Row | None,
+    engine: Engine,
+    retain_graph: bool,
+) -> tuple[Product, FloatArray]:
+    """The product by a closure, and what rounding of the losses may have added to it."""
+    if replay is None:
+        raise ValueError(
+            f"products={products!r}: needs a closure that returns the losses, to compute them again"
+        )
+    if products == "difference":
+        check_precision(losses, params)
+    row = weighted_gradient(losses, weights.tolist(), params, engine, retain_graph)
+    direction = [d if d is None or d.layout is torch.strided else d.to_dense() for d in row]
+    targets = direction if along is None else along
+    way = _forward if products == "forward" else _difference
+    values, errors, still = way(replay, params, targets, losses)
+    if still:
+        check_still(products, still, replay, params, targets, errors, engine)
+    return Product(values, direction), errors
 
 
 def _forward(
     replay: Replay, params: Sequence[Tensor], direction: Row, before: Sequence[Tensor]
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, list[int]]:
+    """J d, [m]; zeros for its errors, [m]; the tasks that have no derivative along d."""
     moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
-    with forward_ad.dual_level(), torch.no_grad():
+    with supported("forward"), forward_ad.dual_level(), torch.no_grad():
         with _same_versions([p for p, _ in moved]):  # no value changes
             for p, d in moved:  # in place: the closure reads the parameter itself
                 p.copy_(_dual(p.detach(), d.to(p.dtype)))
-        with _supported("forward"):
-            losses = replay.again()
+        losses = replay.again()
         check_same(losses, before)
         tangents = [_tangent(loss) for loss in losses]
         values = vector("losses", [0.0 if t is None else t.item() for t in tangents])
-        return values, np.zeros_like(values)
+        still = [task for task, t in enumerate(tangents) if t is None]
+        return values, np.zeros_like(values), still
 
 
 def _dual(primal: Tensor, tangent: Tensor) -> Tensor:
@@ -192,15 +233,16 @@ def _tangent(dual: Tensor) -> Tensor | None:
 
 def _difference(
     replay: Replay, params: Sequence[Tensor], direction: Row, before: Sequence[Tensor]
-) -> tuple[FloatArray, FloatArray]:
-    """The differences, [m], and what rounding of the losses may have added to them, [m]."""
+) -> tuple[FloatArray, FloatArray, list[int]]:
+    """The differences, [m]; what rounding of the losses may have added to them, [m]; the tasks
+    whose losses are the same on both sides."""
     moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
     theta, length = (
         torch.stack([t.detach().double().norm() for t in tensors]).norm().item()
         for tensors in ([p for p, _ in moved], [d for _, d in moved])
     )
     if length == 0.0:
-        return np.zeros(len(before)), np.zeros(len(before))
+        return np.zeros(len(before)), np.zeros(len(before)), []
     coarsest = max(torch.finfo(p.dtype).eps for p, _ in moved)
     # the error of the losses is eps l / h; that of the difference is of order h, since networks
     # have kinks: they balance at √eps
@@ -218,7 +260,8 @@ def _difference(
             for (p, _), old in zip(moved, kept, strict=True):
                 p.copy_(old)
     rounding = [100.0 * torch.finfo(x.dtype).eps * max(abs(x.item()), 1e-3) for x in before]
-    return (sides[0] - sides[1]) / (2.0 * h), np.array(rounding) / h
+    values = (sides[0] - sides[1]) / (2.0 * h)
+    return values, np.array(rounding) / h, np.flatnonzero(values == 0.0).tolist()
 
 
 # -------------------------------------------------------------------------------------- their rules
@@ -246,79 +289,3 @@ def _unshared(direction: Row) -> Row:
             seen.add(d.untyped_storage().data_ptr())
         out.append(d)
     return out
-
-
-def _check_norm(
-    products: Products, product: Product, weights: FloatArray, errors: FloatArray | float = 0.0
-) -> None:
-    """Raises where vᵀ C v and ‖d‖² differ by more than the way's error and `errors` of C v."""
-    blocks = [
-        d.coalesce().values() if d.is_sparse else d for d in product.direction if d is not None
-    ]
-    squared = sum(d.double().square().sum().item() for d in blocks)
-    steepest = float(np.abs(product.values).max())  # ≤ ‖g_j‖ ‖d‖ for some task
-    cancelled = squared < 1e-4 * steepest  # rounding of d alone could fail the test
-    share = 0.5 if products == "difference" else 0.05  # up to 0.2 seen on residual networks
-    allowed = share * squared + float((np.abs(weights) * errors).sum())
-    found = float(weights @ product.values)
-    if cancelled or not abs(found - squared) > allowed:
-        return
-    if products == "difference":
-        raise ValueError(
-            f"closure: along d = Jᵀ v the losses that it returns rise by vᵀ J d = {found:g}, and "
-            f"by their gradients it is ‖d‖² = {squared:g}; it must compute them from the "
-            "parameters, and not in half precision"
-        )
-    reason = "a part of its derivative is hidden from autograd"
-    if products == "forward":
-        reason += ", or the closure does not compute its losses from the parameters"
-    raise RuntimeError(_advice(products, reason))
-
-
-def _check_precision(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
-    for name, tensors in (("losses", losses), ("params", params)):
-        for index, tensor in enumerate(tensors):
-            if tensor.dtype.itemsize < 4:
-                raise TypeError(
-                    f"products='difference': {name}[{index}] is {tensor.dtype}, and a difference "
-                    "in half precision has no digits; set products='double_backward' or 'forward'"
-                )
-
-
-@contextmanager
-def _supported(products: Products) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # of which torch's "not implemented" is a kind
-        text = str(error)
-        if not any(phrase in text for phrase in _UNSUPPORTED):
-            raise
-        reason = text.splitlines()[0].rstrip(".")
-        raise RuntimeError(_advice(products, reason)) from error
-
-
-# what torch says where a formula is missing
-_UNSUPPORTED = (
-    "not implemented",
-    "once_differentiable",
-    "double backward",
-    "does not require grad",
-    "forward AD",
-    "forward-mode AD",
-    "jvp",
-    "use_reentrant",
-)
-
-
-def _advice(products: Products, reason: str) -> str:
-    other = {
-        "double_backward": "give step() a closure and set products='forward' or 'difference'",
-        "forward": "set products='double_backward', or 'difference'",
-    }[products]
-    if "reentrant" in reason:
-        other = "checkpoint with use_reentrant=False, or set products='difference' with a closure"
-    if "scaled_dot_product" in reason:
-        other = "run attention under torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or " + other
-    return (
-        f"products={products!r}: an operator of the losses does not support it ({reason}); {other}"
-    )

@@ -328,3 +328,39 @@ def test_zero_losses_are_stationary():
     x = torch.nn.Parameter(torch.zeros(3))
     report = PreferenceFeedback(sgd([x], 0.1), [0.2, 0.8]).step([(x**2).sum(), (x**4).sum()])
     assert report.status == "stationary" and report.weights.tolist() == pytest.approx([0.2, 0.8])
+
+
+def test_zeros_of_a_call_do_not_count_as_tasks():
+    """Left out, as in the limit, however many they are: the clip at ±3 sees the others alone."""
+    x = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    weights = []
+    for zeros in (0, 18, 62, 500):
+        losses = [4 * x.sum(), x.sum(), *[x.sum()] * zeros]
+        opt = PreferenceFeedback(sgd([x], 0.1), [1.0] * len(losses), proportional=3.0)
+        weights.append(opt.backward(losses, preference=[0.5, 0.5, *[0.0] * zeros]).weights)
+        assert weights[-1][2:].tolist() == [0.0] * zeros
+    for other in weights[1:]:
+        torch.testing.assert_close(other[:2], weights[0])
+    assert weights[0][0].item() == pytest.approx(64 / 65, rel=1e-5)  # (4 : 1)³
+
+
+def test_a_ray_out_of_reach_is_reported_between_decisions_too():
+    def run(steps, opt, x):
+        return [opt.step(floored(x)).status for _ in range(steps)]
+
+    def make(x):
+        options = {"averaging": 0.0, "floor": 0.3, "every": 3}
+        return PreferenceFeedback(sgd([x], 0.1), [10.0, 1.0], **options)
+
+    x = torch.nn.Parameter(torch.tensor([0.2, 1.0], dtype=torch.float64))
+    opt = make(x)
+    statuses = run(1201, opt, x)
+    first = statuses.index("unreachable")
+    assert first % 3 == 0 and first >= 3 * 99  # 100 decisions, and a decision says so first
+    assert set(statuses[first:]) == {"unreachable"}
+    twin = torch.nn.Parameter(x.detach().clone())
+    other = make(twin)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    assert run(2, other, twin) == ["unreachable"] * 2  # neither of them decides
+    opt.preference = [1.0, 1.0]
+    assert run(1, opt, x) == ["ok"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from pyfront._arguments import FloatArray, VectorLike, VectorsLike, number
+from pyfront.batch import Batch
 from pyfront.functional import non_uniformity
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_preferences
@@ -18,7 +20,7 @@ __all__ = ["Gains", "PreferenceFeedback", "stable_gains"]
 
 LARGEST_ERROR = 3.0  # of z: beyond it the loss is e³ times what the preference asks for
 TOLERANCE = 0.05  # of z: 5% below the ray
-PATIENCE = 100  # steps without reach before the status says so
+PATIENCE = 100  # decisions in a row without reach before the status says so
 SMALLEST = 1e-12  # share of r in q where floor is 0
 
 
@@ -101,9 +103,12 @@ class PreferenceFeedback(MultiTaskOptimizer):
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
     Where the front does not meet the ray, some task stays below it (z < −0.05) with no weight left
-    to take away. q stops at its floor then, so that it is back within log(1/ρ) / (i z) steps when
-    the ray comes into reach, and after 100 such steps the status is ``"unreachable"``. The end is a
-    point of the front near the ray, where the tasks below it have been given up.
+    to take away. q stops at its floor then, so that it is back within log(1/ρ) / (i z) decisions
+    when the ray comes into reach, and after 100 such decisions in a row the status is
+    ``"unreachable"``, until one finds a weight to take away. A decision is a step, or with
+    ``every=k`` one step in k: 100 k steps, of which those between report what the last decision
+    found. The end is a point of the front near the ray, where the tasks below it have been given
+    up.
 
     Raises:
         ValueError: a preference or unit that is not > 0 and finite, gains out of range, and at a
@@ -197,8 +202,15 @@ class PreferenceFeedback(MultiTaskOptimizer):
         q = np.maximum(q, lowest)
         out = int(self.memory.get("out_of_reach", 0)) + 1 if given_up else 0
         self.memory.update(integral=(q / q.sum()).tolist(), towards=r.tolist(), out_of_reach=out)
-        status = "unreachable" if out >= PATIENCE else "ok"
-        return _tilted(q, self.proportional * z), status
+        return _tilted(q, self.proportional * z), self._reach()
+
+    def _reach(self) -> str:
+        """The status by the decisions so far."""
+        return "unreachable" if self.memory.get("out_of_reach", 0) >= PATIENCE else "ok"
+
+    def _decided(self, batch: Batch, c: FloatArray | None) -> Report:
+        report = super()._decided(batch, c)
+        return report if batch.due else replace(report, status=self._reach())
 
     def _averaged(self, losses: FloatArray) -> FloatArray:
         """l̄, the running average with the bias of its start at 0 removed."""
@@ -210,12 +222,12 @@ class PreferenceFeedback(MultiTaskOptimizer):
 
 
 def log_errors(losses: FloatArray, r: FloatArray) -> FloatArray:
-    """z = log(m r∘l / Σ r_j l_j) within ±3, zeros where all losses are zero."""
+    """z = log(m r∘l / Σ r_j l_j) within ±3 for the m tasks with r > 0; zeros if all losses are."""
     total = r @ losses
     if total == 0.0:
         return np.zeros_like(r)
     with np.errstate(divide="ignore"):
-        z = np.log(losses.size * r * losses / total)
+        z = np.log(np.count_nonzero(r) * r * losses / total)
     return np.clip(z, -LARGEST_ERROR, LARGEST_ERROR)
 
 
