@@ -31,6 +31,7 @@ __all__ = [
     "direction_buffers",
     "explained",
     "loss_values",
+    "share_a_graph",
     "task_rows",
     "weighted_gradient",
 ]
@@ -119,6 +120,12 @@ def _graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
             if child is not None and child not in seen:
                 seen.add(child)
                 stack.append(child)
+
+
+def share_a_graph(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Whether a backward pass from ``a`` frees nodes that one from ``b`` needs."""
+    before = {node for node in _graph_nodes(a) if node.next_functions}  # leaves hold nothing
+    return any(node in before for node in _graph_nodes(b))
 
 
 def task_rows(
