@@ -10,7 +10,7 @@ from pyfront._arguments import FloatArray
 
 __all__ = ["Pace", "onto_simplex", "step_length"]
 
-AGREEMENT = 0.02  # per step that repeats the slope of the last
+AGREEMENT = 0.015  # per step that repeats the slope of the last
 OPPOSITION = 10.0  # less: the weights swing more at their end; more: noise shortens the steps
 
 
@@ -43,13 +43,13 @@ def step_length(rate: float, slope: FloatArray, pace: Pace | None) -> tuple[floa
 
     With c the cosine of the angle between this slope p and the last one:
 
-        s ← s exp(−0.02 c) + ‖p‖² (1 + 10 max(−c, 0))
+        s ← s exp(−0.015 c) + ‖p‖² (1 + 10 max(−c, 0))
 
     Where noise turns the slopes, c is zero on average and this is AdaGrad, whose sum alone would
     keep a large slope for ever. Where they agree, the multipliers are too slow and s falls, by up
-    to 2% a step; where they oppose each other, the length is beyond what the dual's curvature
-    allows, and s rises. So a far start, or a spike by a factor f, is forgotten in about 100 log f
-    steps, and the length of a step, ρ ‖p‖ / √s, never exceeds ρ.
+    to 1.5% a step, so that a slope f times as large as those that follow is forgotten within about
+    130 log f of such steps. Where they oppose each other, the length is beyond what the dual's
+    curvature allows, and s rises. No step is longer than ρ, and none that turns back than 0.3 ρ.
 
     Args:
         rate: ρ > 0, the length of the first step.

@@ -300,7 +300,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
 
     def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Memory | None]:
-        """The report with the weights to apply, and our memory from this step on; None: as it is."""
+        """The report with the weights to apply, and our memory from this step on, or None."""
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
         before, alone = self.memory, batch.one_off and batch.preference is not None

@@ -33,9 +33,10 @@ class FERERO(ProductMethod):
     With A the rows of the cone, H = E l' − e = 0 and G = F l' − f ≤ 0, the dual of the direction is
     ½ wᵀ C w − c λ_hᵀ H − c λ_gᵀ G with w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g, over λ_f in the simplex,
     λ_g ≥ 0, λ_h free. Each step descends along Jᵀ w and moves λ once down the dual, for which the
-    product C w is all it needs. First-order exact in the limit of small learning rates: λ follows
-    the dual's optimum of full gradients to within a swing of order ρ/100, which moves the
-    parameters by lr times that. Entries of w can be negative and do not sum to 1.
+    product C w is all it needs. First-order exact in the limit of small learning rates and full
+    gradients: λ follows the dual's optimum, and what it swings about it, by less than 0.3 ρ a step,
+    moves the parameters by the learning rate times that. That it does follow is measured, not
+    proved. Entries of w can be negative and do not sum to 1.
 
     At the first step λ_f is uniform, λ_h = ρ H / max(‖(H, G)‖, ‖l'‖), and λ_g the positive part of
     the same. A preference that is given for one call is answered with these, and leaves the
