@@ -34,7 +34,7 @@ def onto_simplex(v: FloatArray) -> FloatArray:
 class Pace(TypedDict):
     """What is carried from one step to the next; JSON knows it."""
 
-    squares: float  # of the slopes: that of a step is at most this
+    squares: float  # s, at least the square of the last slope
     slope: list[float]  # the last one
 
 
@@ -49,7 +49,7 @@ def step_length(rate: float, slope: FloatArray, pace: Pace | None) -> tuple[floa
     keep a large slope for ever. Where they agree, the multipliers are too slow and s falls, by up
     to 1.5% a step, so that a slope f times as large as those that follow is forgotten within about
     130 log f of such steps. Where they oppose each other, the length is beyond what the dual's
-    curvature allows, and s rises. No step is longer than ρ, and none that turns back than 0.3 ρ.
+    curvature allows, and s rises. No step is longer than ρ, none opposite to the last than a third.
 
     Args:
         rate: ρ > 0, the length of the first step.

@@ -71,6 +71,18 @@ def test_it_ends_on_the_front(update):
     assert abs(point.sum().item() - 1.0) < 1e-2 and point.min() > -1e-2
 
 
+def test_a_spike_does_not_freeze_the_weights():
+    problem = QuadraticProblem(3, scales=[1.0, 4.0, 0.5])
+    theta = torch.nn.Parameter(torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64))
+    opt = SingleLoopMGDA(sgd([theta], 0.0))
+    opt.step([1000 * loss for loss in problem.losses(theta)])
+    for _ in range(2500):
+        report = opt.step(problem.losses(theta))
+    jacobian = reference(list(problem.losses(theta)), [theta])
+    exact, _ = min_norm_weights(jacobian @ jacobian.T)
+    assert (report.weights - exact).abs().max() < 0.02
+
+
 def test_a_projection_is_the_nearest_point_of_the_simplex():
     rng = np.random.default_rng(0)
     for m in (1, 2, 5, 20):

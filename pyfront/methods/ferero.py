@@ -34,7 +34,7 @@ class FERERO(ProductMethod):
     ½ wᵀ C w − c λ_hᵀ H − c λ_gᵀ G with w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g, over λ_f in the simplex,
     λ_g ≥ 0, λ_h free. Each step descends along Jᵀ w and moves λ once down the dual, for which the
     product C w is all it needs. First-order exact in the limit of small learning rates and full
-    gradients: λ follows the dual's optimum, and what it swings about it, by less than 0.3 ρ a step,
+    gradients: λ follows the dual's optimum, and what it swings about it, by less than ρ/3 a step,
     moves the parameters by the learning rate times that. That it does follow is measured, not
     proved. Entries of w can be negative and do not sum to 1.
 

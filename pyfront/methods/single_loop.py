@@ -37,7 +37,7 @@ class SingleLoopMGDA(ProductMethod):
         frank_wolfe  w ← (1 − ρ) w + ρ e_j, j = argmin p
 
     One product a step, at a cost flat in m; first-order exact in the limit of small learning rates
-    and full gradients, to within the swing of w: below 0.3 ρ a step for ``"projected"`` (measured,
+    and full gradients, to within the swing of w: below ρ/3 a step for ``"projected"`` (measured,
     not proved), of order ρ for ``"frank_wolfe"``. The report's gap, wᵀ C w − min_j (C w)_j ≥ 0,
     says how far the weights are from those of :class:`MGDA`.
 
@@ -84,7 +84,10 @@ class SingleLoopMGDA(ProductMethod):
 
         Args:
             losses: m scalar tensors, a 1-D tensor [m], or a callable that returns them.
-            second: the same m losses on an independent batch, for a product without bias.
+            second: the same m losses on an independent batch, for a product without bias; it may be
+                the other half of what one forward pass has seen. Not with ``accumulate``,
+                ``task_gradients="own"``, another ``gramian_over`` than ``"all"``, or other
+                ``products`` than ``"double_backward"``.
             **options: as for the other methods.
         """
         try:
