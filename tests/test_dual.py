@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from pyfront.dual import step_length
+from pyfront.dual import onto_simplex, step_length
+
+
+def test_a_projection_is_the_nearest_point_of_the_simplex():
+    rng = np.random.default_rng(0)
+    for m in (1, 2, 5, 20):
+        v = 3 * rng.normal(size=m)
+        w = onto_simplex(v)
+        assert abs(w.sum() - 1) < 1e-12 and (w >= 0).all()
+        others = rng.dirichlet(np.ones(m), size=100)
+        assert (((others - w) @ (v - w)) <= 1e-9).all()  # the variational inequality
 
 
 def lengths(slopes, rate=0.2):

@@ -3,7 +3,6 @@
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
 from test_gradients import reference
@@ -17,7 +16,6 @@ from pyfront import (
     SingleLoopMGDA,
     SmoothTchebycheff,
 )
-from pyfront.dual import onto_simplex
 from pyfront.functional import min_norm_weights
 from pyfront.gradients import share_a_graph
 from pyfront.problems import ConcaveProblem, QuadraticProblem
@@ -81,16 +79,6 @@ def test_a_spike_does_not_freeze_the_weights():
     jacobian = reference(list(problem.losses(theta)), [theta])
     exact, _ = min_norm_weights(jacobian @ jacobian.T)
     assert (report.weights - exact).abs().max() < 0.02
-
-
-def test_a_projection_is_the_nearest_point_of_the_simplex():
-    rng = np.random.default_rng(0)
-    for m in (1, 2, 5, 20):
-        v = 3 * rng.normal(size=m)
-        w = onto_simplex(v)
-        assert abs(w.sum() - 1) < 1e-12 and (w >= 0).all()
-        others = rng.dirichlet(np.ones(m), size=100)
-        assert (((others - w) @ (v - w)) <= 1e-9).all()  # the variational inequality
 
 
 class _Halves(torch.nn.Module):
