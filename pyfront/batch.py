@@ -22,6 +22,7 @@ __all__ = [
     "all_finite",
     "check_gramian",
     "combined",
+    "finite",
     "finite_gramian",
     "gather",
     "refuse_several_processes",
@@ -41,7 +42,7 @@ class Batch(NamedTuple):
     sound: bool  # every value is finite
     preference: FloatArray | None = None  # [m]
     due: bool = True  # decide on new weights
-    one_off: bool = False  # with a preference of this call alone: no weights are carried
+    one_off: bool = False  # with a preference of this call alone: nothing is carried
 
 
 class Accumulated(NamedTuple):
@@ -78,10 +79,10 @@ def gather(
     refuse_several_processes()
     roots = as_losses(losses)
     values = loss_values(roots)
-    sound = _finite("losses", values, scaler)
+    sound = finite("losses", values, scaler)
     if fixed is not None:
         extra = as_losses([fixed], name="fixed")
-        sound &= _finite("fixed", loss_values(extra), scaler)
+        sound &= finite("fixed", loss_values(extra), scaler)
         roots += extra
     unit = 1.0
     if scaler is not None:
@@ -94,7 +95,7 @@ def gather(
     return Batch(roots, values, unit, scaler is not None, sound)
 
 
-def _finite(name: str, values: FloatArray, scaler: torch.amp.GradScaler | None) -> bool:
+def finite(name: str, values: FloatArray, scaler: torch.amp.GradScaler | None) -> bool:
     """Whether all values are finite; an error names the first that is not, but for a scaler."""
     if scaler is None:
         require(name, values)

@@ -33,6 +33,7 @@ __all__ = [
     "graph_nodes",
     "loss_values",
     "reaches",
+    "share_a_graph",
     "task_rows",
     "weighted_gradient",
 ]
@@ -122,6 +123,12 @@ def graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
             if child is not None and child not in seen:
                 seen.add(child)
                 stack.append(child)
+
+
+def share_a_graph(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Whether a backward pass from ``a`` frees nodes that one from ``b`` needs."""
+    before = {node for node in graph_nodes(a) if node.next_functions}  # leaves hold nothing
+    return any(node in before for node in graph_nodes(b))
 
 
 def task_rows(

@@ -143,8 +143,8 @@ class MultiTaskOptimizer(PreferringOptimizer):
 
         Args:
             losses: m scalar tensors, or a 1-D tensor [m], with a graph.
-            preference: r for this call, [m], or [K, m] where the method takes several; the
-                optimizer's own where None.
+            preference: r for this call, [m], or [K, m] where the method takes several; decided on
+                as at a first step, and forgotten. The optimizer's own where None.
             scaler: a gradient scaler: the losses are scaled by it, the method decides on unscaled
                 numbers, and ``.grad`` is left scaled for ``scaler.unscale_`` and ``scaler.step``.
                 Losses or gradients that are not finite then do not raise: ``.grad`` is made NaN, so
@@ -300,13 +300,13 @@ class MultiTaskOptimizer(PreferringOptimizer):
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
 
     def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Memory | None]:
-        """The report with the weights to apply, and our memory from this step on."""
+        """The report with the weights to apply, and our memory from this step on, or None."""
         if c is not None and np.isnan(c[0, 0]):
             return self._nonfinite(batch), None
-        before = self.memory
-        self.memory = self.settled()  # counts from _commit on
+        before, alone = self.memory, batch.one_off and batch.preference is not None
+        self.memory = self.fresh() if alone else self.settled()  # counts from _commit on
         try:
-            return self._decided(batch, c), self.memory
+            return self._decided(batch, c), None if alone else self.memory
         finally:
             self.memory = before
 

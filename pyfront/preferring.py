@@ -44,6 +44,11 @@ class PreferringOptimizer(DelegatingOptimizer):
                 f"state_dict: its preference has {len(saved)} entries, expected {len(ours)}"
             )
 
+    def fresh(self) -> Memory:
+        """Our memory as it is before the first step: what a call with its own preference sees."""
+        kept = ("method", "preference")
+        return {name: self.memory[name] for name in kept if name in self.memory}
+
     @property
     def preference(self) -> Tensor | None:
         """r, [m] float64 as it was given, or None; a copy. Settable between steps."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from pyfront._arguments import FloatArray, VectorLike, VectorsLike, choice
 from pyfront.batch import Batch, Losses
 from pyfront.delegation import Memory
+from pyfront.dual import Pace
 from pyfront.gradients import Row, add_rows, weighted_gradient
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.product_checks import Verified
@@ -83,7 +84,9 @@ class ProductMethod(MultiTaskOptimizer):
         """
         if callable(losses) and not isinstance(losses, Tensor):
             with self._replaying(losses) as replay:
-                return self.backward(replay.first(), preference=preference, **options)
+                return ProductMethod.backward(
+                    self, replay.first(), preference=preference, **options
+                )
         try:
             report = super().backward(losses, preference=preference, **options)
             if report.status != "nonfinite":
@@ -130,7 +133,7 @@ class ProductMethod(MultiTaskOptimizer):
     def _weighted_gradient(
         self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
     ) -> Row:
-        if not batch.due:
+        if batch.one_off or not batch.due:  # no weights are to be moved
             return super()._weighted_gradient(batch, report, params, retain_graph)
         m = batch.values.size
         engine = self._engine_for(batch.losses, params)
@@ -159,10 +162,15 @@ class ProductMethod(MultiTaskOptimizer):
         """Another direction than Jᵀ w for the product, or None."""
         return None
 
+    def _pace(self, size: int) -> Pace | None:
+        """That of the step before, if its slope had as many entries."""
+        pace: Pace | None = self.memory.get("pace")
+        return None if pace is None or len(pace["slope"]) != size else pace
+
     def _learn(self, report: Report) -> Report:
         """What a step that has succeeded teaches about the weights."""
         batch = self._seen
-        if batch is None or not batch.due:
+        if batch is None or batch.one_off or not batch.due:
             return report
         factor = report.weights.numel() if self.scale == "sum" else 1
         applied = replace(report, weights=report.weights / factor)

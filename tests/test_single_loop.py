@@ -3,7 +3,6 @@
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
 from test_gradients import reference
@@ -17,8 +16,8 @@ from pyfront import (
     SingleLoopMGDA,
     SmoothTchebycheff,
 )
-from pyfront.dual import onto_simplex
 from pyfront.functional import min_norm_weights
+from pyfront.gradients import share_a_graph
 from pyfront.problems import ConcaveProblem, QuadraticProblem
 
 X = torch.linspace(-1, 1, 30).reshape(6, 5)
@@ -70,14 +69,30 @@ def test_it_ends_on_the_front(update):
     assert abs(point.sum().item() - 1.0) < 1e-2 and point.min() > -1e-2
 
 
-def test_a_projection_is_the_nearest_point_of_the_simplex():
-    rng = np.random.default_rng(0)
-    for m in (1, 2, 5, 20):
-        v = 3 * rng.normal(size=m)
-        w = onto_simplex(v)
-        assert abs(w.sum() - 1) < 1e-12 and (w >= 0).all()
-        others = rng.dirichlet(np.ones(m), size=100)
-        assert (((others - w) @ (v - w)) <= 1e-9).all()  # the variational inequality
+def test_a_spike_does_not_freeze_the_weights():
+    problem = QuadraticProblem(3, scales=[1.0, 4.0, 0.5])
+    theta = torch.nn.Parameter(torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64))
+    opt = SingleLoopMGDA(sgd([theta], 0.0))
+    opt.step([1000 * loss for loss in problem.losses(theta)])
+    for _ in range(2500):
+        report = opt.step(problem.losses(theta))
+    jacobian = reference(list(problem.losses(theta)), [theta])
+    exact, _ = min_norm_weights(jacobian @ jacobian.T)
+    assert (report.weights - exact).abs().max() < 0.02
+
+
+class _Halves(torch.nn.Module):
+    """Two tasks on the halves of a batch that one forward pass has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 2)
+        )
+
+    def losses(self, x, together):
+        halves = self.net(x).chunk(2) if together else map(self.net, x.chunk(2))
+        return [list(y.square().mean(dim=0)) for y in halves]
 
 
 def test_two_batches_give_the_product_of_two_jacobians(two_heads):
@@ -117,6 +132,75 @@ def test_one_batch_blames_the_noisy_task_and_two_do_not():
     assert means[1] < 0.25 and abs(means[2] - 0.5) < 0.12
 
 
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_fixed_loss_has_weight_one_beside_two_batches(two_heads, every, scaled):
+    params = list(two_heads.parameters())
+    opt = SingleLoopMGDA(sgd(params, 0.0), every=every)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0) if scaled else None
+    x, y = torch.randn(2, 6, 5)
+    for _ in range(every):
+        fixed = two_heads.trunk.weight.square().sum()
+        second = two_heads.losses(y)
+        report = opt.backward(two_heads.losses(x), second=second, fixed=fixed, scaler=scaler)
+    both = [torch.stack(two_heads.losses(batch)).double() @ report.weights for batch in (x, y)]
+    total = 0.5 * sum(both) + two_heads.trunk.weight.square().sum()
+    for p, g in zip(params, torch.autograd.grad(total, params), strict=True):
+        torch.testing.assert_close(p.grad / (64.0 if scaled else 1.0), g, rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_batch_beside_a_closure_is_not_forgotten(two_heads):
+    ends = []
+    x, y = torch.randn(2, 6, 5)
+    for closure in (False, True):
+        model = copy.deepcopy(two_heads)
+        opt = SingleLoopMGDA(sgd(model.parameters()))
+        losses = (lambda model=model: model.losses(x)) if closure else model.losses(x)
+        opt.step(losses, second=model.losses(y))
+        ends.append(model.trunk.weight)
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("options", [{}, {"retain_graph": True}])
+def test_two_halves_of_one_forward_pass_are_two_batches(options):
+    model = _Halves()
+    params, x = list(model.parameters()), torch.randn(8, 5)
+    found = []
+    for together in (False, True):
+        opt = SingleLoopMGDA(sgd(params))
+        losses, second = model.losses(x, together)
+        fixed = losses[0] + second[1]
+        opt.backward(losses, second=second, fixed=fixed, **options)
+        found.append(([p.grad.clone() for p in params], opt.memory["simplex"]))
+        if options:
+            for kept in (losses, second):
+                assert torch.autograd.grad(kept[0], params, retain_graph=True)
+    for p, q in zip(found[0][0], found[1][0], strict=True):
+        torch.testing.assert_close(p, q)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+
+
+def test_the_graph_of_a_second_batch_of_its_own_is_freed_at_once():
+    model = _Halves()
+    params, x = list(model.parameters()), torch.randn(8, 5)
+    losses, second = model.losses(x, False)
+    assert share_a_graph(*model.losses(x, True)) and not share_a_graph(losses, second)
+    SingleLoopMGDA(sgd(params)).backward(losses, second=second)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(second[0], params)
+
+
+def test_an_infinite_second_batch_skips_the_step_under_a_scaler(two_heads):
+    opt = SingleLoopMGDA(sgd(two_heads.parameters()))
+    opt.step(two_heads.losses(X), second=two_heads.losses(X))
+    memory = copy.deepcopy(opt.memory)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    a, b = two_heads.losses(X)
+    report = opt.backward(two_heads.losses(X), second=[a, b * math.inf], scaler=scaler)
+    assert report.status == "nonfinite" and opt.memory == memory
+    assert two_heads.trunk.weight.grad.isnan().all()
+
+
 def test_bad_second_batches(two_heads):
     base = sgd(two_heads.parameters())
     opt = SingleLoopMGDA(base)
@@ -129,73 +213,13 @@ def test_bad_second_batches(two_heads):
         opt.step(second=[a, b])
     with pytest.raises(ValueError, match="second: not with"):
         SingleLoopMGDA(base, task_gradients="own").step(two_heads.losses(X), second=[a, b])
+    for over in ("shared", list(two_heads.trunk.parameters())):
+        with pytest.raises(ValueError, match="second: needs gramian_over='all'"):
+            opt = SingleLoopMGDA(base, gramian_over=over)
+            opt.step(two_heads.losses(X), second=[a, b])
     with pytest.raises(ValueError, match="second: needs products='double_backward'"):
         SingleLoopMGDA(base, products="forward").step(lambda: two_heads.losses(X), second=[a, b])
     assert all(p.grad is None for p in two_heads.parameters())
-
-
-# ------------------------------------------------------------------------------------------- FERERO
-
-
-@pytest.mark.parametrize("r", [[0.5, 0.5], [0.7, 0.3]])
-def test_ferero_ends_on_the_ray_of_the_concave_front(r):
-    problem = ConcaveProblem(n=20)
-    theta = torch.nn.Parameter(problem.start(seed=3))
-    opt = FERERO(sgd([theta], 0.05), r, gain=2.0)
-    for _ in range(700):
-        opt.step(problem.losses(theta))
-    assert relative_error(problem.losses(theta), problem.point(r)) < 1e-2
-
-
-def test_ferero_ends_on_the_ray_for_many_tasks():
-    problem, r = QuadraticProblem(5), [1.0, 1.02, 1.04, 1.06, 1.08]
-    theta = torch.nn.Parameter(torch.linspace(0.8, 0.1, 5, dtype=torch.float64))
-    opt = FERERO(sgd([theta], 0.1), r)
-    for _ in range(600):
-        opt.step(problem.losses(theta))
-    assert relative_error(problem.losses(theta), problem.point(r)) < 1e-2
-
-
-def test_ferero_meets_linear_constraints():
-    """l₁ = 0.1 on the segment between the corners: ‖θ − e₁‖² = 0.2, so θ = (1 − √0.1, √0.1)."""
-    problem = QuadraticProblem(2)
-    expected = torch.tensor([0.1, (1 - math.sqrt(0.1)) ** 2], dtype=torch.float64)
-    for options in (
-        {"equalities": ([[1.0, 0.0]], [0.1])},
-        {"inequalities": ([[1.0, 0.0]], [0.1]), "cone": [[0.05, 0.95]]},
-    ):
-        theta = torch.nn.Parameter(torch.tensor([0.2, 0.9], dtype=torch.float64))
-        opt = FERERO(sgd([theta], 0.1), **options)
-        for _ in range(600):
-            opt.step(problem.losses(theta))
-        assert relative_error(problem.losses(theta), expected) < 1e-2
-
-
-def test_a_cone_of_one_row_is_its_weighted_sum():
-    problem = QuadraticProblem(3)
-    theta = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    opt = FERERO(sgd([theta], 0.3), cone=[[1.0, 2.0, 1.0]])
-    for _ in range(100):
-        opt.step(problem.losses(theta))
-    torch.testing.assert_close(theta.detach(), torch.tensor([0.25, 0.5, 0.25]).double())
-
-
-def test_bad_constraints_of_ferero(two_heads):
-    base = sgd(two_heads.parameters())
-    for options, message in [
-        ({"cone": [[1.0, -1.0]]}, r"cone\[0\]: its sum is 0"),
-        ({"equalities": ([[1.0, 0.0]], [0.1, 0.2])}, r"equalities\[1\]: expected 1 values"),
-        ({"inequalities": ([[math.nan, 0.0]], [0.1])}, r"inequalities\[0\]\[0\] = nan"),
-        ({"gain": 0.0}, "gain = 0.0"),
-        ({"rate": math.inf}, "rate = inf"),
-        ({"preference": [1.0, 0.0]}, r"preference\[1\] = 0"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            FERERO(base, **options)
-    with pytest.raises(ValueError, match="cone: expected 2 columns, one a task, got 3"):
-        FERERO(base, cone=[[1, 1, 1]]).step(two_heads.losses(X))
-    with pytest.raises(ValueError, match="expected 3, one per entry of preference, got 2"):
-        FERERO(base, [1, 1, 1]).step(two_heads.losses(X))
 
 
 # --------------------------------------------------------------------------- what they all promise

@@ -1,6 +1,7 @@
 """What is kept between steps, and what must not be: roles, micro-batches, weights, checkpoints."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -318,3 +319,38 @@ def test_a_preference_of_one_call_does_not_reach_into_the_next(options):
         return found
 
     assert weights(True) == weights(False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pyfront.PreferenceFeedback,
+        pyfront.EPO,
+        pyfront.SmoothTchebycheff,
+        pyfront.MirrorTchebycheff,
+        pyfront.FERERO,
+        partial(pyfront.FERERO, gramian_over="shared"),
+        partial(pyfront.FERERO, every=2, weight_smoothing=0.5),
+    ],
+)
+def test_whatever_a_method_carries_a_preference_of_one_call_leaves_it(make):
+    def own(between):
+        x = torch.nn.Parameter(torch.tensor([1.0, 1.5], dtype=torch.float64))
+        opt = make(torch.optim.SGD([x], lr=0.0), [0.6, 0.4])
+        found = []
+        for step in range(6):
+            if between and step in (2, 3):
+                before = copy.deepcopy(opt.memory)
+                opt.step([(x - 1.2).square().sum(), (x + 1).square().sum()], preference=[1, 9])
+                assert opt.memory == before
+            found.append(opt.step([(x - 1.2).square().sum(), (x + 1).square().sum()]))
+        return [report.weights.tolist() for report in found], opt.memory
+
+    assert own(True) == own(False)
+
+
+def test_a_method_that_takes_no_preference_refuses_that_of_a_call():
+    x = pair()
+    opt = pyfront.SingleLoopMGDA(torch.optim.SGD([x], lr=0.1))
+    with pytest.raises(TypeError, match="preference: SingleLoopMGDA takes none"):
+        opt.step(squares(x), preference=[0.5, 0.5])

@@ -1,5 +1,7 @@
 """The maximum of r∘l: smoothed, and as a game whose average is what is promised."""
 
+import copy
+
 import pytest
 import torch
 
@@ -66,3 +68,21 @@ def test_the_average_of_mirror_descent_is_at_the_point_of_the_preference():
             average.update_parameters(model)
     (mean,) = average.module
     assert relative_error(problem.losses(mean), problem.point(r)) < 5e-3
+
+
+def test_a_preference_of_one_call_leaves_the_multipliers_and_is_answered_without_them():
+    def own_weights(between):
+        x = torch.nn.Parameter(torch.tensor([1.0, 1.5], dtype=torch.float64))
+        opt = MirrorTchebycheff(sgd([x], 0.0), [0.6, 0.4], rate=0.3)
+        losses = lambda: [(x - 1.2).square().sum(), (x + 1).square().sum()]  # noqa: E731
+        for _ in range(5):
+            opt.step(losses())
+        memory = copy.deepcopy(opt.memory)
+        for r in between:
+            weights = opt.step(losses(), preference=r).weights
+            assert opt.memory == memory
+            fresh = MirrorTchebycheff(sgd([x], 0.0), r, rate=0.3)
+            assert torch.equal(weights, fresh.step(losses()).weights)
+        return [opt.step(losses()).weights.tolist() for _ in range(2)]
+
+    assert own_weights([[0.9, 0.1], [0.1, 0.9]]) == own_weights([])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from pyfront._arguments import (
     table,
     vector,
 )
+from pyfront.delegation import Memory
 from pyfront.dual import onto_simplex, step_length
 from pyfront.preferences import as_preference
 from pyfront.product_method import ProductMethod
@@ -32,8 +33,14 @@ class FERERO(ProductMethod):
     With A the rows of the cone, H = E l' − e = 0 and G = F l' − f ≤ 0, the dual of the direction is
     ½ wᵀ C w − c λ_hᵀ H − c λ_gᵀ G with w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g, over λ_f in the simplex,
     λ_g ≥ 0, λ_h free. Each step descends along Jᵀ w and moves λ once down the dual, for which the
-    product C w is all it needs. First-order exact in the limit of small steps. Entries of w can be
-    negative and do not sum to 1.
+    product C w is all it needs. First-order exact in the limit of small learning rates and full
+    gradients: λ follows the dual's optimum, and what it swings about it, by less than ρ/3 a step,
+    moves the parameters by the learning rate times that. That it does follow is measured, not
+    proved. Entries of w can be negative and do not sum to 1.
+
+    At the first step λ_f is uniform, λ_h = ρ H / max(‖(H, G)‖, ‖l'‖), and λ_g the positive part of
+    the same. A preference that is given for one call is answered with these, and leaves the
+    multipliers as they are.
 
     Args:
         base: the optimizer that makes the step.
@@ -57,8 +64,8 @@ class FERERO(ProductMethod):
         >>> [opt.step([x[0] ** 2, 3 * x[1] ** 2]).weights[0].item() > w for w in (0.4, 0.6)]
         [True, True]
 
-    Source: Chen et al., FERERO, 2024, the single-loop algorithm; the step length of λ (AdaGrad's)
-    is ours.
+    Source: Chen et al., FERERO, 2024, the single-loop algorithm; the step length of λ
+    (:func:`pyfront.dual.step_length`) and its start are ours.
     """
 
     def __init__(
@@ -97,34 +104,48 @@ class FERERO(ProductMethod):
                     f"{name}: expected {losses.size} columns, one a task, got {matrix.shape[1]}"
                 )
 
+    def check_memory(self, memory: Memory) -> None:
+        """Multipliers are of as many rows of the cone, the preference and each constraint."""
+        super().check_memory(memory)
+        if "multipliers" not in memory:
+            return
+        saved = memory.get("rows", {})
+        own = self.memory.get("preference")
+        for name, ours in self._row_counts(own, int(saved.get("tasks", 0))).items():
+            if saved.get(name) != ours:
+                raise ValueError(
+                    f"state_dict: its multipliers are of {saved.get(name)} rows of {name}, "
+                    f"expected {ours}"
+                )
+
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g at the λ that earlier steps have left."""
-        matrix, _, cone, _ = self._rows_at(losses, preference)
-        return Report(weights=self.units.of_losses(matrix.T @ self._multipliers(matrix, cone)))
+        at = self._rows_at(losses, preference)
+        return Report(weights=self.units.of_losses(at.matrix.T @ self._multipliers(losses, at)))
 
     def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
         """One projected step of λ down the dual."""
         assert report.losses is not None
-        matrix, values, cone, free = self._rows_at(report.losses.numpy(), preference)
-        multipliers = self._multipliers(matrix, cone)
+        losses = report.losses.numpy()
+        at = self._rows_at(losses, preference)
+        cone, free = at.cone, at.free
         compared = product if self.units.unit is None else product / self.units.unit
-        slope = matrix @ compared - self.gain * values
+        slope = at.matrix @ compared - self.gain * at.values
         slope[:cone] -= slope[:cone].mean()
-        length, squares = step_length(self.rate, slope, float(self.memory.get("squares", 0.0)))
-        moved = multipliers - length * slope
+        length, pace = step_length(self.rate, slope, self._pace(slope.size))
+        moved = self._multipliers(losses, at) - length * slope
         moved[:cone] = onto_simplex(moved[:cone])
         moved[free:] = np.maximum(moved[free:], 0.0)
-        self.memory.update(multipliers=moved.tolist(), squares=squares)
+        self.memory.update(
+            multipliers=moved.tolist(), pace=pace, rows=self._row_counts(preference, losses.size)
+        )
         return report
 
     # ------------------------------------------------------------------------------------ the parts
 
-    def _rows_at(
-        self, losses: FloatArray, preference: FloatArray | None
-    ) -> tuple[FloatArray, FloatArray, int, int]:
-        """[A; E; F], (0, H, G), the number of rows of A, and that of A and E."""
+    def _rows_at(self, losses: FloatArray, preference: FloatArray | None) -> _Rows:
         m = losses.size
         compared = self.units.compared(losses)
         cone = np.eye(m) if self.cone is None else self.cone
@@ -138,15 +159,36 @@ class FERERO(ProductMethod):
             [np.zeros(len(cone)), equal @ compared - right, below @ compared - bound]
         )
         matrix = np.vstack([cone, equal, below])
-        return matrix, values, len(cone), len(cone) + len(equal)
+        return _Rows(matrix, values, len(cone), len(cone) + len(equal))
 
-    def _multipliers(self, matrix: FloatArray, cone: int) -> FloatArray:
-        start = np.zeros(len(matrix))
-        start[:cone] = 1.0 / cone
+    def _multipliers(self, losses: FloatArray, at: _Rows) -> FloatArray:
+        """λ that earlier steps have left, or of a first step."""
+        largest = max(np.linalg.norm(at.values), np.linalg.norm(self.units.compared(losses)))
+        start = self.rate * at.values / (largest or 1.0)
+        start[: at.cone] = 1.0 / at.cone
+        start[at.free :] = np.maximum(start[at.free :], 0.0)
         return self.recalled("multipliers", start)
+
+    def _row_counts(self, preference: object, tasks: int) -> dict[str, int]:
+        return {
+            "tasks": tasks,
+            "cone": tasks if self.cone is None else len(self.cone),
+            "preference": 0 if preference is None else tasks,
+            "equalities": 0 if self.equalities is None else len(self.equalities[1]),
+            "inequalities": 0 if self.inequalities is None else len(self.inequalities[1]),
+        }
 
     def _checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
         return as_preference(value, positive=True, length=length).copy()
+
+
+class _Rows(NamedTuple):
+    """The constraints on the losses at one point."""
+
+    matrix: FloatArray  # [A; E; F], [K, m]
+    values: FloatArray  # (0, H, G), [K]
+    cone: int  # rows of A
+    free: int  # rows of A and E
 
 
 def _checked_cone(value: MatrixLike) -> FloatArray:
