@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,14 +18,18 @@ __all__ = ["Start", "copy_module", "generated_names", "padding_rows", "start"]
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def copy_module(model: Module) -> Module:
-    """A deep copy without gradients; tensors that hooks have computed are copied without graph."""
+def copy_module(model: Module, instead: Mapping[Tensor, nn.Parameter]) -> Module:
+    """A deep copy with other parameters ``instead`` of some, and without gradients.
+
+    Tensors that hooks have computed are copied without graph.
+    """
     memo: dict[int, Any] = {
         id(value): value.detach().clone()
         for module in model.modules()
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
+    memo |= {id(old): new for old, new in instead.items()}
     copied = copy.deepcopy(model, memo)
     copied.zero_grad(set_to_none=True)
     return copied

@@ -155,7 +155,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
         rows = as_preferences(preference, self.preference.numel())
         if rows.size != tasks:
             raise ValueError(
-                f"losses: expected {rows.size}, one per entry of preference, got {tasks}"
+                f"preference: has {rows.size} entries for {tasks} losses: expected one for each"
             )
         return rows
 
