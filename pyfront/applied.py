@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def _versions(values: Mapping[str, Tensor]) -> list[int]:
 
 def _refusal(name: str, what: str) -> ValueError:
     return ValueError(
-        f"{name}: the model's forward {what}, which is generated anew at every call; leave it out "
+        f"{name}: the model's forward {what}, which is generated from a preference; leave it out "
         "with `parameters`"
     )
 
@@ -86,12 +87,12 @@ def _require_same(
 def _require_places(model: nn.Module, places: Mapping[str, nn.Parameter]) -> None:
     for name, place in places.items():
         if not _is_at(model, name, place):
-            raise _refusal(name, "replaces the module of this parameter")
+            raise _refusal(name, "replaces this parameter or its module")
 
 
 def _is_at(model: nn.Module, name: str, place: nn.Parameter) -> bool:
     try:
-        return model.get_parameter(name) is place
+        return attrgetter(name)(model) is place
     except AttributeError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Literal, cast
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from pyfront._arguments import VectorLike, VectorsLike, choice, integer
 from pyfront.applied import call_switched, call_with, place_for
-from pyfront.generated import copy_module, generated_names, padding_rows, start
+from pyfront.generated import copy_module, describe, generated_names, padding_rows, start
 from pyfront.generators import generator_for
 from pyfront.preferences import as_directions
 
@@ -35,12 +36,18 @@ class HyperNetwork(nn.Module):
     were drawn.
     ``torch.optim.swa_utils.update_bn(loader, net.generate(p))`` computes those of one preference.
 
+    In :attr:`model`, the copy, generated parameters are NaN until :meth:`switch`: a call has its
+    own in their places. They are generated in their own precision under autocast too. Calls change
+    the copy while they last, so that only one thread may call a network at a time; give others a
+    model of :meth:`generate` each.
+
     Args:
         model: the main network, any module. Tied parameters stay tied, and one that any of its
             names matches is generated once. A ``forward`` that replaces a generated parameter or
             writes into it is refused when it does so, since nothing would remain of it; what it
-            writes through ``.data`` lasts for that call. A checkpoint of activations inside it is
-            refused in the backward pass; one around the call of this network is not.
+            writes through ``.data`` lasts for that call. A checkpoint of activations inside it that
+            reads a generated parameter is refused in the backward pass; one around the call of this
+            network is not.
         num_tasks: m ≥ 2, the length of a preference.
         parameters: a shell pattern, or several, of names of parameters; ``"*"`` is any string. The
             parameters that match and are floating-point are generated, the others are shared by all
@@ -192,7 +199,8 @@ class HyperNetwork(nn.Module):
 
         ``net(x)`` and ``net.model(x)`` are then the main network for it, without a pass through the
         hypernetwork, until the next switch. A later training step or ``load_state_dict`` does not
-        change them: switch again.
+        change them: switch again. ``net(x)`` refuses a ``forward`` that writes into them once it
+        has, and what it writes through ``.data`` remains: switch again there too.
 
         Args:
             preference: p, [m] ≥ 0 and not all 0.
@@ -206,24 +214,8 @@ class HyperNetwork(nn.Module):
 
     def summary(self) -> str:
         """A table: where each parameter of the main network comes from, and φ part by part."""
-        generated = set(self._names)
-        rows = []
-        for name, p in self.model.named_parameters():
-            kind = "shared" if p.requires_grad else "frozen"
-            rows.append((name, p, "generated" if name in generated else kind))
-        parts = [(n, p, "φ") for n, p in self.named_parameters() if not n.startswith("model.")]
-        width = max(len(name) for name, _, _ in rows + parts) + 2
-        total = {kind: 0 for kind in ("generated", "shared", "frozen", "φ")}
-        lines = []
-        for title, block in (("main network", rows), ("hypernetwork", parts)):
-            lines.append(f"{title:{width}}{'shape':>20}{'entries':>12}")
-            for name, p, kind in block:
-                total[kind] += p.numel()
-                shape = "×".join(map(str, p.shape)) or "scalar"
-                lines.append(f"{name:{width}}{shape:>20}{p.numel():12,}  {kind}")
-        ratio = total["φ"] / total["generated"]
-        lines.append(", ".join(f"{count:,} {kind}" for kind, count in total.items()))
-        return "\n".join(lines) + f"; φ / generated = {ratio:.3f}"
+        parts = [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
+        return describe(self.model, set(self._names), parts)
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
         """The trained parameters: φ, and the shared ones of the main network."""
@@ -235,7 +227,7 @@ class HyperNetwork(nn.Module):
 
     def _places(self) -> dict[str, nn.Parameter]:
         """The places of the main network that generated tensors take, one name a tensor."""
-        return {name: self.model.get_parameter(name) for name in self._names}
+        return {name: attrgetter(name)(self.model) for name in self._names}
 
     def replaced(self) -> dict[str, nn.Parameter]:
         """The places of the main network that generated tensors take, by every name they have."""

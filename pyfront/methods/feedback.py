@@ -11,6 +11,7 @@ from pyfront._arguments import FloatArray, VectorLike, VectorsLike, number
 from pyfront.functional import non_uniformity
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_preferences
+from pyfront.preferring import require_one_each
 from pyfront.report import Report
 from pyfront.units import Units
 
@@ -153,10 +154,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
             return super()._preference_for(None, tasks)
         assert self.preference is not None
         rows = as_preferences(preference, self.preference.numel())
-        if rows.size != tasks:
-            raise ValueError(
-                f"preference: has {rows.size} entries for {tasks} losses: expected one for each"
-            )
+        require_one_each(rows.size, tasks)
         return rows
 
     def decide(
