@@ -44,11 +44,11 @@ def numbers(name: str, value: object) -> FloatArray:
         return value
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "fiu":
-            raise TypeError(f"{name}: expected real numbers, got {array.dtype} ({value!r})")
-        return np.asarray(array, dtype=np.float64, order="C")
-    except ValueError as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # ragged, or tensors that torch keeps
         raise ValueError(f"{name}: expected real numbers in a regular shape: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype} ({value!r})")
+    return np.asarray(array, dtype=np.float64, order="C")
 
 
 def vector(name: str, value: object, length: int | None = None) -> FloatArray:
