@@ -15,10 +15,12 @@ __all__ = [
     "MatrixLike",
     "VectorLike",
     "VectorsLike",
+    "boolean",
     "choice",
     "integer",
     "matrix",
     "number",
+    "numbers",
     "require",
     "table",
     "vector",
@@ -30,7 +32,8 @@ MatrixLike: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating] | torc
 VectorsLike: TypeAlias = "VectorLike | MatrixLike"  # one, [m], or several, [K, m]
 
 
-def _array(name: str, value: object) -> FloatArray:
+def numbers(name: str, value: object) -> FloatArray:
+    """``value`` as a float64 array of any shape."""
     if isinstance(value, torch.Tensor):
         if value.is_complex():
             raise TypeError(f"{name}: expected real numbers, got a tensor of {value.dtype}")
@@ -41,16 +44,16 @@ def _array(name: str, value: object) -> FloatArray:
         return value
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "fiu":
-            raise TypeError(f"{name}: expected real numbers, got {array.dtype} ({value!r})")
-        return np.asarray(array, dtype=np.float64, order="C")
-    except ValueError as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # ragged, or tensors that torch keeps
         raise ValueError(f"{name}: expected real numbers in a regular shape: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype} ({value!r})")
+    return np.asarray(array, dtype=np.float64, order="C")
 
 
 def vector(name: str, value: object, length: int | None = None) -> FloatArray:
     """``value`` as a float64 array [length]; any length of at least 1 where none is given."""
-    array = _array(name, value)
+    array = numbers(name, value)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name}: expected a list of numbers, got shape {list(array.shape)}")
     if length is not None and array.size != length:
@@ -60,7 +63,7 @@ def vector(name: str, value: object, length: int | None = None) -> FloatArray:
 
 def table(name: str, value: object) -> FloatArray:
     """``value`` as a float64 array [K, m] of at least 1 x 1."""
-    array = _array(name, value)
+    array = numbers(name, value)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name}: expected a table [K, m], got shape {list(array.shape)}")
     return array
@@ -68,7 +71,7 @@ def table(name: str, value: object) -> FloatArray:
 
 def matrix(name: str, value: object) -> FloatArray:
     """``value`` as a square float64 array of at least 1 x 1."""
-    array = _array(name, value)
+    array = numbers(name, value)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
         raise ValueError(f"{name}: expected a square matrix, got shape {list(array.shape)}")
     return array
@@ -95,6 +98,13 @@ def choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raises a ``ValueError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
+
+
+def boolean(name: str, value: object) -> bool:
+    """``value``, which must be a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
 
 
 def integer(name: str, value: object, lowest: int) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
 
-__all__ = ["call_with", "guard", "unguard"]
+__all__ = ["Place", "call_switched", "call_with", "place_for"]
 
 
 def call_with(
@@ -37,71 +39,107 @@ def call_with(
     """
     if torch.compiler.is_compiling():
         return functional_call(model, state, args, kwargs, tie_weights=tied)
-    given = [(name, value, _version(value)) for name, value in state.items() if name in places]
+    given = {name: value for name, value in state.items() if name in places}
+    versions = _versions(given)
     output = functional_call(model, state, args, kwargs, tie_weights=tied)
-    for name, value, version in given:
-        if state[name] is not value or _version(value) != version:
-            raise _refusal(name, "changes this parameter")
-    for name, place in places.items():
-        if not _is_at(model, name, place):
-            raise _refusal(name, "replaces the module of this parameter")
+    _require_same({name: state[name] for name in given}, given, versions)
+    _require_places(model, places)
     return output
 
 
-def _version(value: Tensor) -> int:
-    """Counts what is written into a tensor; tensors of inference mode have no such count."""
-    return 0 if value.is_inference() else value._version
+def call_switched(
+    model: nn.Module,
+    places: Mapping[str, nn.Parameter],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """The output of ``model`` with what its ``places`` hold, and the refusals of `call_with`."""
+    if torch.compiler.is_compiling():
+        return model(*args, **kwargs)
+    versions = _versions(places)
+    output = model(*args, **kwargs)
+    _require_same(places, places, versions)
+    _require_places(model, places)
+    return output
+
+
+def _versions(values: Mapping[str, Tensor]) -> list[int]:
+    """Counts what is written into tensors; those of inference mode have no such count."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return [0 if value.is_inference() else value._version for value in values.values()]
 
 
 def _refusal(name: str, what: str) -> ValueError:
     return ValueError(
-        f"{name}: the model's forward {what}, which is generated anew at every call; leave it out "
+        f"{name}: the model's forward {what}, which is generated from a preference; leave it out "
         "with `parameters`"
     )
 
 
+def _require_same(
+    values: Mapping[str, Tensor], given: Mapping[str, Tensor], versions: list[int]
+) -> None:
+    for (name, value), before, after in zip(given.items(), versions, _versions(given), strict=True):
+        if values[name] is not value or before != after:
+            raise _refusal(name, "changes this parameter")
+
+
+def _require_places(model: nn.Module, places: Mapping[str, nn.Parameter]) -> None:
+    for name, place in places.items():
+        if not _is_at(model, name, place):
+            raise _refusal(name, "replaces this parameter or its module")
+
+
 def _is_at(model: nn.Module, name: str, place: nn.Parameter) -> bool:
     try:
-        return model.get_parameter(name) is place
+        return attrgetter(name)(model) is place
     except AttributeError:
         return False
 
 
-class _Guard:
-    """A forward pre-hook: in a backward pass the module needs generated parameters to run.
+class Place(nn.Parameter):
+    """Where a generated parameter goes: NaN until it is written, not readable in a backward pass.
 
     A checkpoint inside the model runs its part again in the backward pass, when the call is over
-    and the places hold other values, whose gradients would be those of another network.
+    and the places hold other values, whose gradients would be those of another network. So no
+    operation in a backward pass gets a tensor from a place, whichever way it was reached.
     """
 
-    def __init__(self, path: str, name: str) -> None:
-        self.path = path  # of the module in the main network
-        self.name = name  # of a generated parameter in the module; all are in place, or none
+    path: str  # its name in the main network
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
-            return
-        if isinstance(attrgetter(self.name)(module), nn.Parameter):  # generated tensors are none
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        late = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+        with torch._C.DisableTorchFunctionSubclass():
+            if not late:
+                return func(*args, **(kwargs or {}))
+            with torch.no_grad():  # nothing is saved, so that no checkpoint stops in the middle
+                result = func(*args, **(kwargs or {}))
+        several = result if isinstance(result, (tuple, list)) else (result,)
+        if any(isinstance(value, Tensor) for value in several):  # a shape or a device is none
+            place = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Place))
             raise RuntimeError(
-                f"{self.path or 'model'}: runs again in the backward pass, when its generated "
-                "parameters are gone: the model's forward has a checkpoint of activations; take it "
-                "out, and checkpoint the call of the HyperNetwork instead"
+                f"{place.path}: is read in the backward pass, when the call is over and generated "
+                "parameters are gone; take checkpoints of activations out of the model, and "
+                "checkpoint the call of the HyperNetwork instead"
             )
+        return result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Place:
+        return _place(self.data.clone(), self.requires_grad, self.path)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _place, (self.data, self.requires_grad, self.path)
 
 
-def guard(model: nn.Module, names: Sequence[str]) -> None:
-    """Lets modules that hold generated parameters refuse to run again in a backward pass."""
-    generated = {id(model.get_parameter(name)) for name in names}
-    for path, module in model.named_modules():
-        found = (name for name, p in module.named_parameters() if id(p) in generated)
-        name = next(found, None)
-        if name is not None:
-            module.register_forward_pre_hook(_Guard(path, name))
+def place_for(path: str, parameter: nn.Parameter) -> Place:
+    """A place for generated tensors that are like ``parameter``, whose name is ``path``."""
+    return _place(torch.full_like(parameter.detach(), math.nan), False, path)
 
 
-def unguard(model: nn.Module) -> None:
-    """Takes away what :func:`guard` has added to a copy."""
-    for module in model.modules():
-        hooks = module._forward_pre_hooks
-        for key in [key for key, hook in hooks.items() if isinstance(hook, _Guard)]:
-            del hooks[key]
+def _place(values: Tensor, requires_grad: bool, path: str) -> Place:
+    place = Place(values, requires_grad)
+    place.path = path
+    return place

@@ -1,10 +1,10 @@
-"""Which parameters of a main network are generated, and the scale at which they start."""
+"""Which parameters of a main network are generated, where they start, and a table of them."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,20 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-__all__ = ["Start", "copy_module", "generated_names", "padding_rows", "start"]
+__all__ = ["Start", "copy_module", "describe", "generated_names", "padding_rows", "start"]
 
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def copy_module(model: Module) -> Module:
-    """A deep copy without gradients; tensors that hooks have computed are copied without graph."""
+def copy_module(model: Module, instead: Mapping[Tensor, nn.Parameter]) -> Module:
+    """A deep copy with other parameters ``instead`` of some, and without gradients.
+
+    Tensors that hooks have computed are copied without graph.
+    """
     memo: dict[int, Any] = {
         id(value): value.detach().clone()
         for module in model.modules()
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
+    memo |= {id(old): new for old, new in instead.items()}
     copied = copy.deepcopy(model, memo)
     copied.zero_grad(set_to_none=True)
     return copied
@@ -122,3 +126,26 @@ def padding_rows(model: nn.Module, names: Sequence[str]) -> dict[str, int]:
         and module.padding_idx is not None
         and id(module.weight) in name_of
     }
+
+
+def describe(
+    model: nn.Module, generated: set[str], parts: Sequence[tuple[str, nn.Parameter]]
+) -> str:
+    """A table of the parameters of a main network and of its hypernetwork, ``parts``."""
+    rows = []
+    for name, p in model.named_parameters():
+        kind = "shared" if p.requires_grad else "frozen"
+        rows.append((name, p, "generated" if name in generated else kind))
+    trained = [(name, p, "φ") for name, p in parts]
+    width = max(len(name) for name, _, _ in rows + trained) + 2
+    total = {kind: 0 for kind in ("generated", "shared", "frozen", "φ")}
+    lines = []
+    for title, block in (("main network", rows), ("hypernetwork", trained)):
+        lines.append(f"{title:{width}}{'shape':>20}{'entries':>12}")
+        for name, p, kind in block:
+            total[kind] += p.numel()
+            shape = "×".join(map(str, p.shape)) or "scalar"
+            lines.append(f"{name:{width}}{shape:>20}{p.numel():12,}  {kind}")
+    ratio = total["φ"] / total["generated"]
+    lines.append(", ".join(f"{count:,} {kind}" for kind, count in total.items()))
+    return "\n".join(lines) + f"; φ / generated = {ratio:.3f}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pyfront._arguments import integer, number
+from pyfront._arguments import boolean, integer, number
 
 __all__ = ["ChunkedGenerator", "PlainGenerator", "generator_for"]
 
@@ -161,7 +161,7 @@ def generator_for(
         hidden = [integer(f"hidden[{i}]", width, 1) for i, width in enumerate(hidden)]
         if not hidden:
             raise ValueError("hidden: expected at least one width")
-    if plain:
+    if boolean("plain", plain):
         if embedding is not None:
             raise ValueError("embedding: a plain hypernetwork has none")
         return PlainGenerator(num_tasks, entries, hidden or (50, 50))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from pyfront._arguments import VectorLike, VectorsLike, choice, integer
-from pyfront.applied import call_with, guard, unguard
-from pyfront.generated import copy_module, generated_names, padding_rows, start
+from pyfront.applied import call_switched, call_with, place_for
+from pyfront.generated import copy_module, describe, generated_names, padding_rows, start
 from pyfront.generators import generator_for
 from pyfront.preferences import as_directions
 
@@ -35,12 +36,18 @@ class HyperNetwork(nn.Module):
     were drawn.
     ``torch.optim.swa_utils.update_bn(loader, net.generate(p))`` computes those of one preference.
 
+    In :attr:`model`, the copy, generated parameters are NaN until :meth:`switch`: a call has its
+    own in their places. They are generated in their own precision under autocast too. Calls change
+    the copy while they last, so that only one thread may call a network at a time; give others a
+    model of :meth:`generate` each.
+
     Args:
         model: the main network, any module. Tied parameters stay tied, and one that any of its
             names matches is generated once. A ``forward`` that replaces a generated parameter or
             writes into it is refused when it does so, since nothing would remain of it; what it
-            writes through ``.data`` lasts for that call. A checkpoint of activations inside it is
-            refused in the backward pass; one around the call of this network is not.
+            writes through ``.data`` lasts for that call. A checkpoint of activations inside it that
+            reads a generated parameter is refused in the backward pass; one around the call of this
+            network is not.
         num_tasks: m ≥ 2, the length of a preference.
         parameters: a shell pattern, or several, of names of parameters; ``"*"`` is any string. The
             parameters that match and are floating-point are generated, the others are shared by all
@@ -96,32 +103,31 @@ class HyperNetwork(nn.Module):
         choice("shared", shared, ("trained", "frozen"))
         self.num_tasks = integer("num_tasks", num_tasks, 2)
         self._names = generated_names(model, parameters)
-        self.model = copy_module(model)
-        places = self._places()
-        self._trainable = [p.requires_grad for p in places.values()]
-        for p in self.model.parameters() if shared == "frozen" else places.values():
-            p.requires_grad_(False)
+        given = {name: model.get_parameter(name) for name in self._names}
+        self._trainable = [p.requires_grad for p in given.values()]
+        self.model = copy_module(model, {p: place_for(name, p) for name, p in given.items()})
+        if shared == "frozen":
+            self.model.requires_grad_(False)
         self._tied = any(
             len(list(named(remove_duplicate=False))) > len(list(named()))
             for named in (model.named_parameters, model.named_buffers)
         )
-        dtypes = [p.dtype for p in places.values()]
+        dtypes = [p.dtype for p in given.values()]
         kind: dict[str, Any] = {
             "dtype": torch.float64 if torch.float64 in dtypes else torch.float32,
-            "device": next(iter(places.values())).device,
+            "device": next(iter(given.values())).device,
         }
-        means, scales, gains = zip(*map(start, places.values()), strict=True)
+        means, scales, gains = zip(*map(start, given.values()), strict=True)
         self.register_buffer("means", torch.tensor(means, **kind))
         self.register_buffer("scales", torch.tensor(scales, **kind))
         self.gains = nn.Parameter(torch.tensor(gains, **kind))
         self._padding = padding_rows(self.model, self._names)
-        rows = [places[name].detach()[row] for name, row in self._padding.items()]
+        rows = [given[name].detach()[row] for name, row in self._padding.items()]
         self.register_buffer("padding", torch.cat(rows).to(**kind) if rows else None)
-        entries = sum(p.numel() for p in places.values())
+        entries = sum(p.numel() for p in given.values())
         self.generator = generator_for(
-            self.num_tasks, entries, len(places), size, plain, embedding, hidden
+            self.num_tasks, entries, len(given), size, plain, embedding, hidden
         ).to(**kind)
-        guard(self.model, self._names)
         self._switched = False
         self.register_state_dict_post_hook(_drop_generated)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_keep_generated)  # type: ignore[no-untyped-call]
@@ -150,7 +156,7 @@ class HyperNetwork(nn.Module):
         if preference is None:
             if not self._switched:
                 raise ValueError("preference: give one, or call switch(preference) before")
-            return self.model(*args, **kwargs)
+            return call_switched(self.model, self.replaced(), args, kwargs)
         directions = as_directions(preference, self.num_tasks)
         if directions.dim() == 1:
             return self._call(self._networks(directions[None])[0], {}, args, kwargs)
@@ -180,15 +186,12 @@ class HyperNetwork(nn.Module):
         Raises:
             ValueError: as for :meth:`forward`.
         """
-        model = copy_module(self.model)
-        unguard(model)
         with torch.no_grad():
-            values = self.parameters_at(preference)
-        found = dict(model.named_parameters())
-        for (name, value), trainable in zip(values.items(), self._trainable, strict=True):
-            found[name].data.copy_(value)
-            found[name].requires_grad_(trainable)
-        return model
+            values = self.parameters_at(preference).values()
+            places = self._places().values()
+            copies = [torch.empty_like(p).copy_(v) for p, v in zip(places, values, strict=True)]
+        fixed = map(nn.Parameter, copies, self._trainable)
+        return copy_module(self.model, dict(zip(places, fixed, strict=True)))
 
     @torch.no_grad()
     def switch(self, preference: VectorLike) -> None:
@@ -196,7 +199,8 @@ class HyperNetwork(nn.Module):
 
         ``net(x)`` and ``net.model(x)`` are then the main network for it, without a pass through the
         hypernetwork, until the next switch. A later training step or ``load_state_dict`` does not
-        change them: switch again.
+        change them: switch again. ``net(x)`` refuses a ``forward`` that writes into them once it
+        has, and what it writes through ``.data`` remains: switch again there too.
 
         Args:
             preference: p, [m] ≥ 0 and not all 0.
@@ -210,28 +214,12 @@ class HyperNetwork(nn.Module):
 
     def summary(self) -> str:
         """A table: where each parameter of the main network comes from, and φ part by part."""
-        generated = set(self._names)
-        rows = []
-        for name, p in self.model.named_parameters():
-            kind = "shared" if p.requires_grad else "frozen"
-            rows.append((name, p, "generated" if name in generated else kind))
-        parts = [(n, p, "φ") for n, p in self.named_parameters() if not n.startswith("model.")]
-        width = max(len(name) for name, _, _ in rows + parts) + 2
-        total = {kind: 0 for kind in ("generated", "shared", "frozen", "φ")}
-        lines = []
-        for title, block in (("main network", rows), ("hypernetwork", parts)):
-            lines.append(f"{title:{width}}{'shape':>20}{'entries':>12}")
-            for name, p, kind in block:
-                total[kind] += p.numel()
-                shape = "×".join(map(str, p.shape)) or "scalar"
-                lines.append(f"{name:{width}}{shape:>20}{p.numel():12,}  {kind}")
-        ratio = total["φ"] / total["generated"]
-        lines.append(", ".join(f"{count:,} {kind}" for kind, count in total.items()))
-        return "\n".join(lines) + f"; φ / generated = {ratio:.3f}"
+        parts = [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
+        return describe(self.model, set(self._names), parts)
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
         """The trained parameters: φ, and the shared ones of the main network."""
-        places = {id(p) for p in self._places().values()}
+        places = set(map(id, self._places().values()))
         pairs = super().named_parameters(*args, **kwargs)
         return ((name, p) for name, p in pairs if id(p) not in places)
 
@@ -239,16 +227,26 @@ class HyperNetwork(nn.Module):
 
     def _places(self) -> dict[str, nn.Parameter]:
         """The places of the main network that generated tensors take, one name a tensor."""
-        return {name: self.model.get_parameter(name) for name in self._names}
+        return {name: attrgetter(name)(self.model) for name in self._names}
 
     def replaced(self) -> dict[str, nn.Parameter]:
         """The places of the main network that generated tensors take, by every name they have."""
-        places = {id(p) for p in self._places().values()}
+        if not self._tied:
+            return self._places()
+        places = set(map(id, self._places().values()))
         pairs = self.model.named_parameters(remove_duplicate=False)
         return {name: p for name, p in pairs if id(p) in places}
 
     def _networks(self, directions: Tensor) -> list[dict[str, Tensor]]:
-        """The generated parameters by name for each of K directions, in one pass."""
+        """The generated parameters by name for each of K directions, in one pass.
+
+        In their own precision under autocast too, where the main network casts them as it needs.
+        """
+        device = self.means.device.type
+        with torch.autocast(device, enabled=False), torch._C.DisableTorchFunctionSubclass():
+            return self._generated(directions)
+
+    def _generated(self, directions: Tensor) -> list[dict[str, Tensor]]:
         places = self._places()
         gains = self.gains * self.scales
         sizes = [place.numel() for place in places.values()]
@@ -280,9 +278,8 @@ class HyperNetwork(nn.Module):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        places = self.replaced() if self._tied else self._places()
         state = {**buffers, **network}
-        return call_with(self.model, state, places, args, kwargs, tied=self._tied)
+        return call_with(self.model, state, self.replaced(), args, kwargs, tied=self._tied)
 
 
 def _drop_generated(

@@ -22,6 +22,7 @@ from pyfront._arguments import (
     VectorsLike,
     integer,
     number,
+    numbers,
     require,
     table,
     vector,
@@ -55,11 +56,12 @@ def as_preference(
 
 def as_preferences(value: VectorsLike, length: int) -> FloatArray:
     """One preference [m], or several [K, m], as a table [K, m]; entries ≥ 0, no row all 0."""
-    if np.ndim(value) != 2:
-        return as_preference(value, positive=False, length=length)[None]
+    array = numbers("preference", value)
+    if array.ndim != 2:
+        return as_preference(array, positive=False, length=length)[None]
     rows = [
         as_preference(row, positive=False, length=length, name=f"preference[{k}]")
-        for k, row in enumerate(table("preference", value))
+        for k, row in enumerate(table("preference", array))
     ]
     return np.stack(rows)
 
@@ -85,10 +87,9 @@ def as_directions(value: VectorsLike, length: int) -> Tensor:
 
     Entries are ≥ 0 and not all 0. Values are not looked at while a graph is compiled.
     """
-    p = value if isinstance(value, Tensor) else np.asarray(value)
     if not torch.compiler.is_compiling():
-        as_preferences(p, length)
-    tensor = torch.as_tensor(p)
+        as_preferences(value, length)
+    tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
     tensor = tensor / tensor.amax(dim=-1, keepdim=True)  # so that ‖p‖² stays in the range
     norm: Tensor = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
     return tensor / norm

@@ -12,7 +12,15 @@ from pyfront._arguments import FloatArray, VectorLike, VectorsLike
 from pyfront.delegation import DelegatingOptimizer, Memory
 from pyfront.preferences import as_preference
 
-__all__ = ["PreferringOptimizer"]
+__all__ = ["PreferringOptimizer", "require_one_each"]
+
+
+def require_one_each(entries: int, losses: int) -> None:
+    """Raises unless the preference of one call has as many entries as there are losses."""
+    if entries != losses:
+        raise ValueError(
+            f"preference: has {entries} entries for {losses} losses, expected one for each"
+        )
 
 
 class PreferringOptimizer(DelegatingOptimizer):
@@ -72,6 +80,7 @@ class PreferringOptimizer(DelegatingOptimizer):
         own = self.memory.get("preference")
         if preference is not None:
             r = self._checked_preference(preference)
+            require_one_each(r.size, tasks)
         elif own is not None:
             r = np.array(own)
         else:

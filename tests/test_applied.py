@@ -43,6 +43,14 @@ def test_a_forward_that_changes_a_generated_parameter_is_refused(how, preference
     assert left_out(x, preference=[1, 1]).shape == (2, 24)
 
 
+@pytest.mark.parametrize("how", ["assign", "write"])
+def test_after_a_switch_too(how):
+    net, x = pyfront.HyperNetwork(Changing(how), 2, size=2.0), torch.randn(2, 24)
+    net.switch([1, 1])
+    with pytest.raises(ValueError, match="linear.weight: the model's forward"):
+        net(x)
+
+
 def test_what_a_forward_writes_through_data_lasts_for_the_call():
     net, x = pyfront.HyperNetwork(Changing("data"), 2, size=2.0), torch.randn(2, 24)
     bias = net.parameters_at([1, 1])["linear.bias"]
@@ -100,7 +108,9 @@ REPLACEMENTS = {
 def test_a_forward_that_replaces_a_module_of_generated_parameters_is_refused(name, first):
     replace, parameter = REPLACEMENTS[name]
     net = pyfront.HyperNetwork(Replacing(replace, first), 2, plain=True)
-    with pytest.raises(ValueError, match=f"{parameter}: the model's forward replaces the module"):
+    with pytest.raises(
+        ValueError, match=f"{parameter}: the model's forward replaces this parameter or its module"
+    ):
         net(torch.zeros(1, 6), preference=[1, 1])
 
 
@@ -170,10 +180,58 @@ def test_a_checkpoint_inside_the_model_is_refused(parameters, part, reentrant, a
     opt = pyfront.EPO(torch.optim.SGD(net.parameters(), lr=0.1), [1, 1], engine="steal")
     before = copy.deepcopy(net.state_dict())
     y = net(torch.randn(4, 8, requires_grad=True), preference=[1, 3])
-    with pytest.raises(RuntimeError, match=rf"^{part}.*: runs again in the backward pass"):
+    with pytest.raises(RuntimeError, match=rf"^{part}.*: is read in the backward pass"):
         opt.step([y[:, 0].square().sum(), y[:, 1].square().sum()])
     assert all(p.grad is None for p in net.parameters())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+class Reading(nn.Module):
+    """A checkpointed function reads generated parameters and calls no module that holds them."""
+
+    def __init__(self, how, reentrant):
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.weight, self.bias = nn.Parameter(torch.eye(8)), nn.Parameter(torch.randn(8))
+        self.how, self.reentrant = how, reentrant
+
+    def forward(self, x):
+        def part(z):
+            if self.how == "bias":  # relu of NaN lets gradients through as they are
+                return torch.relu(z + self.bias)
+            if self.how == "shape":
+                return z.to(self.weight.dtype).view(-1, *self.weight.shape[1:]).tanh()
+            return torch.tanh(z @ self.weight)
+
+        if self.reentrant is None:
+            return part(self.first(x))
+        return checkpoint(part, self.first(x), use_reentrant=self.reentrant)
+
+
+@REENTRANT
+@pytest.mark.parametrize("thawed", [False, True], ids=["as made", "thawed"])
+@pytest.mark.parametrize("switched", ["never", "before", "after the call"])
+@pytest.mark.parametrize("how", ["weight", "bias"])
+def test_a_checkpointed_function_that_reads_is_refused(how, switched, thawed, reentrant):
+    net = pyfront.HyperNetwork(Reading(how, reentrant), 2, plain=True)
+    if thawed:
+        nn.Sequential(net).requires_grad_(True)
+    if switched == "before":
+        net.switch([3, 1])
+    y = net(torch.randn(4, 8), preference=[1, 3])
+    if switched == "after the call":
+        net.switch([3, 1])
+    with pytest.raises(RuntimeError, match=f"^{how}: is read in the backward pass"):
+        y.sum().backward()
+
+
+@REENTRANT
+def test_a_checkpointed_function_may_read_shapes(reentrant):
+    net = pyfront.HyperNetwork(Reading("shape", reentrant), 2, plain=True)
+    x = torch.randn(4, 8)
+    found = gradients(lambda: net(x, preference=[1, 3]), net)
+    net.model.reentrant = None
+    torch.testing.assert_close(found, gradients(lambda: net(x, preference=[1, 3]), net))
 
 
 @REENTRANT

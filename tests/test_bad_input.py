@@ -178,6 +178,20 @@ def test_preference_of_the_wrong_type(two_heads):
         EPO(base, [1, 1, 1]).backward(two_heads.losses(X))
 
 
+def test_preferences_of_one_call(two_heads):
+    base = torch.optim.SGD(two_heads.parameters(), lr=0.1)
+    opts = [EPO(base, [1, 1]), pyfront.PreferenceFeedback(base, [1, 1])]
+    tensors = [torch.ones(()), torch.ones((), requires_grad=True)]
+    for opt in opts:
+        for value in ([[0.7], [0.3, 0.2]], "even", [0.5, None], [[0.5, 0.5], None], tensors):
+            with pytest.raises((TypeError, ValueError), match="^preference: expected real numbers"):
+                opt.step(two_heads.losses(X), preference=value)
+    for opt, value, entries in ((opts[0], [1, 2, 3], 3), (opts[1], [[1, 2], [2, 1]], 4)):
+        with pytest.raises(ValueError, match=f"^preference: has {entries} entries for 2 losses"):
+            opt.step(two_heads.losses(X), preference=value)
+    assert all(p.grad is None for p in two_heads.parameters())
+
+
 def test_linear_scalarization_allows_zeros_but_not_all(two_heads):
     base = torch.optim.SGD(two_heads.parameters(), lr=0.1)
     assert LinearScalarization(base, [0, 1]).preference.tolist() == [0.0, 1.0]

@@ -235,7 +235,7 @@ def test_preferences_of_a_call_that_do_not_fit_are_named(two_heads):
     opt = PreferenceFeedback(sgd(two_heads.parameters(), 0.1), [0.5, 0.5])
     memory = copy.deepcopy(opt.memory)
     for preference, message in [
-        ([[0.5, 0.5], [0.5, 0.5]], "losses: expected 4, one per entry of preference, got 2"),
+        ([[0.5, 0.5], [0.5, 0.5]], "preference: has 4 entries for 2 losses, expected one for each"),
         ([0.2, 0.3, 0.5], "preference: expected 2 values"),
         ([[0.5, 0.25, 0.25]], r"preference\[0\]: expected 2 values"),
         ([[0.5, -0.5]], r"preference\[0\]\[1\] = -0.5"),

@@ -12,6 +12,10 @@ from torch.nn.utils import parametrizations, spectral_norm
 import pyfront
 
 
+def reloaded(value):
+    return pickle.loads(pickle.dumps(value))
+
+
 def small(**options):
     model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 6))
     return pyfront.HyperNetwork(model, 2, **{"size": 2.0, **options})
@@ -114,6 +118,7 @@ def test_what_can_change_a_frozen_trunk():
     around.requires_grad_(True)
     assert all(p.requires_grad for p in net.model.parameters())
     opt = torch.optim.AdamW(around.parameters(), lr=0.1, weight_decay=0.1)
+    net.switch([1, 2])
     before = [p.detach().clone() for p in net.replaced().values()]
     net(x, preference=[1, 1]).sum().backward()
     opt.step()
@@ -138,6 +143,8 @@ def test_only_the_direction_of_a_preference_counts():
         ([0.0, 0.0], ValueError, "preference: at least one entry must be > 0"),
         ([[1.0, 0.0], [0.5, -0.5]], ValueError, r"preference\[1\]\[1\] = -0.5"),
         ("even", TypeError, "preference: expected real numbers"),
+        ([0.5, None], TypeError, "preference: expected real numbers"),
+        ([[0.7], [0.3, 0.2]], ValueError, "preference: expected real numbers in a regular shape"),
         (None, ValueError, r"preference: give one, or call switch"),
     ],
 )
@@ -157,6 +164,40 @@ def test_switching_in_place():
     with pytest.raises(ValueError, match=r"preference\[0\] = -1"):
         net.switch([-1, 2])
     assert torch.equal(net(x), net(x, preference=[0, 1]))
+
+
+@pytest.mark.parametrize("again", [lambda net: net, copy.deepcopy, reloaded])
+def test_before_a_switch_the_model_computes_nothing(again):
+    net, x = again(small(parameters="2.bias", plain=True)), torch.randn(3, 24)
+    assert net.model(x).isnan().all()
+    assert net(x, preference=[1, 0]).isfinite().all()
+    model = net.generate([1, 0])
+    assert all(type(p) is nn.Parameter and p.isfinite().all() for p in model.parameters())
+    net.switch([1, 0])
+    assert torch.equal(net.model(x), model(x)) and torch.equal(again(net)(x), model(x))
+
+
+def test_the_layout_of_memory_is_kept():
+    model = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
+    net = pyfront.HyperNetwork(model, 2, plain=True)
+    net.switch([1, 2])
+    for copied in (net.model, net.generate([1, 2])):
+        assert copied.weight.stride() == model.weight.stride() != torch.empty(4, 3, 2, 2).stride()
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["chunked", "plain"])
+def test_autocast_changes_the_main_network_alone(plain):
+    net, x = small(plain=plain), torch.randn(3, 24)
+    expected, model = net.parameters_at([1, 3]), net.generate([1, 3])
+    with torch.autocast("cpu", torch.bfloat16):
+        found, inside = net.parameters_at([1, 3]), dict(net.generate([1, 3]).named_parameters())
+        net.switch([1, 3])
+        y = net(x, preference=[1, 3])
+        assert y.dtype is torch.bfloat16
+        assert torch.equal(y, model(x)) and torch.equal(net(x), model(x))
+    for name, value in expected.items():
+        for same in (found[name], inside[name], net.model.get_parameter(name)):
+            assert torch.equal(same, value)
 
 
 def test_several_preferences_keep_batch_statistics_apart():
@@ -275,6 +316,8 @@ def test_the_size_is_met_and_the_summary_says_so(size):
         ({"embedding": 0}, ValueError, "embedding = 0"),
         ({"embedding": 8, "plain": True}, ValueError, "embedding: a plain"),
         ({"shared": "lost"}, ValueError, "shared = 'lost'"),
+        ({"plain": "no"}, TypeError, "plain: expected True or False, got 'no'"),
+        ({"plain": 1}, TypeError, "plain: expected True or False, got 1"),
     ],
 )
 def test_options_out_of_range(options, error, message):

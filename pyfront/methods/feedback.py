@@ -13,6 +13,7 @@ from pyfront.batch import Batch
 from pyfront.functional import non_uniformity
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_preferences
+from pyfront.preferring import require_one_each
 from pyfront.report import Report
 from pyfront.units import Units
 
@@ -158,10 +159,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
             return super()._preference_for(None, tasks)
         assert self.preference is not None
         rows = as_preferences(preference, self.preference.numel())
-        if rows.size != tasks:
-            raise ValueError(
-                f"losses: expected {rows.size}, one per entry of preference, got {tasks}"
-            )
+        require_one_each(rows.size, tasks)
         return rows
 
     def decide(
