@@ -15,7 +15,10 @@ namespace pyfront {
 namespace {
 
 constexpr std::int64_t min_chunk_bytes = 1 << 18;  // of J, were it float32
-constexpr std::int64_t chunks_a_worker = 2;        // fewer are not worth starting a thread
+constexpr std::int64_t chunks_a_worker = 2;        // so that the last one is not waited for long
+constexpr double worth_a_thread = 1e6;             // ns: torch's idle threads spin, ours start late
+constexpr double bytes_a_ns = 20.0;                // that one thread reads, about
+constexpr double products_a_ns = 25.0;             // that it adds up, about
 constexpr std::int64_t max_chunks = 128;           // bounds the memory of the partial Gramians
 constexpr std::int64_t streaming_bytes = 1 << 23;  // a larger d would only push J out of the caches
 
@@ -79,9 +82,10 @@ struct Chunks {
     const auto next = std::upper_bound(offsets.begin(), offsets.end(), parameter);
     return next - offsets.begin() - 1;
   }
-  int workers(int threads) const {
-    const auto useful = std::max<std::int64_t>(count / chunks_a_worker, 1);
-    return static_cast<int>(std::clamp<std::int64_t>(threads, 1, useful));
+  // Threads for work that takes one of them so many ns.
+  int workers(int threads, double ns) const {
+    const auto useful = std::min(static_cast<double>(count / chunks_a_worker), ns / worth_a_thread);
+    return static_cast<int>(std::clamp(useful, 1.0, std::max(static_cast<double>(threads), 1.0)));
   }
 };
 
@@ -250,7 +254,10 @@ void gramian(const GradientTable& jacobian, std::span<double> c, int threads, st
   const Chunks chunks(jacobian, m);
   const Scratch shares(chunks.count * pairs);
   std::vector<GramianWorker> workers;
-  const int wide = chunks.workers(threads);
+  const auto n = static_cast<double>(chunks.total());
+  const double ns =
+      n * static_cast<double>(m * 4) / bytes_a_ns + n * static_cast<double>(pairs) / products_a_ns;
+  const int wide = chunks.workers(threads, ns);
   workers.reserve(static_cast<std::size_t>(wide));
   for (int worker = 0; worker < wide; ++worker) workers.emplace_back(kernels, jacobian, chunks);
   parallel_for(chunks.count, wide, [&](int worker, std::int64_t chunk) {
@@ -272,7 +279,8 @@ void combine(const GradientTable& jacobian, std::span<const double> weights,
              const GradientTable& direction, int threads, std::size_t simd) {
   const auto& kernels = *usable_kernels().at(simd);
   const Chunks chunks(direction, jacobian.tasks);
-  const int wide = chunks.workers(threads);
+  const auto bytes = 4.0 * static_cast<double>(chunks.total() * (jacobian.tasks + 1));
+  const int wide = chunks.workers(threads, bytes / bytes_a_ns);
   const auto m = static_cast<std::size_t>(jacobian.tasks);
   std::vector<const void*> rows(m * static_cast<std::size_t>(wide));
   // from the end, which the caches still hold after gramian() has read J
