@@ -148,7 +148,6 @@ def paired(problem, contender):
     In pairs, not all contenders in one round: one that gives megabytes back to the system at every
     step would let the next one pay for fetching them again.
     """
-    torch.set_num_threads(1)
     steps = [CONTENDERS[name](*make_problem(problem)) for name in ("floor", contender)]
     times = [[], []]
     for round_ in range(ROUNDS + 3):
@@ -160,17 +159,26 @@ def paired(problem, contender):
     return times
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("problem", ["lenet", "mlp8", "mlp20"])
-def test_step(benchmark, problem, contender):
-    benchmark.group = f"step {problem}"
-    base, times = paired(problem, contender)
+def test_step(benchmark, problem, contender, threads):
+    benchmark.group = f"step {problem} threads={threads}"
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        base, times = paired(problem, contender)
+        step = CONTENDERS[contender](*make_problem(problem))
+        benchmark.pedantic(step, rounds=5, warmup_rounds=2)
+    finally:
+        torch.set_num_threads(before)
     ratios = sorted(mine / other for mine, other in zip(times, base, strict=True))
     low, ratio, high = (ratios[len(ratios) * q // 4] for q in (1, 2, 3))
     milliseconds = 1e3 * statistics.median(times)
-    benchmark.extra_info.update(ratio_to_floor=ratio, quartiles=(low, high), median_ms=milliseconds)
-    benchmark.pedantic(CONTENDERS[contender](*make_problem(problem)), rounds=5, warmup_rounds=2)
+    benchmark.extra_info.update(
+        threads=threads, ratio_to_floor=ratio, quartiles=(low, high), median_ms=milliseconds
+    )
     print(
-        f"{problem:6} {contender:24} {milliseconds:8.2f} ms"
+        f"{problem:6} {contender:24} {threads} threads {milliseconds:8.2f} ms"
         f"   over floor {ratio:.3f} ({low:.3f} to {high:.3f})"
     )

@@ -235,15 +235,8 @@ def epo_weights(
     require_finite_gramian(c)
     choice("descent", descent, get_args(Descent))
     epsilon = number("epsilon", epsilon, lowest=0.0)
-    weights, phase, status, mu, _ = _epo_solver().solve(
-        values, c, r, epsilon, descent == "restricted"
-    )
-    return Report(
-        weights=_beside(torch.from_numpy(weights), gramian),
-        phase=phase,
-        status=status,
-        non_uniformity=mu,
-    )
+    report = epo(values, c, r, epsilon, descent)
+    return replace(report, weights=_beside(report.weights, gramian))
 
 
 def pareto_mtl_weights(
@@ -304,6 +297,20 @@ def pareto_mtl_weights(
 
 
 # -------------------------------------------------------------------------- used by the methods too
+
+
+def epo(
+    losses: FloatArray,
+    gramian: FloatArray,
+    preference: FloatArray,
+    epsilon: float,
+    descent: Descent,
+) -> Report:
+    """:func:`epo_weights` on arrays that have been checked."""
+    weights, phase, status, mu, _ = _epo_solver().solve(
+        losses, gramian, preference, epsilon, descent == "restricted"
+    )
+    return Report(torch.from_numpy(weights), phase=phase, status=status, non_uniformity=mu)
 
 
 def pareto_mtl(

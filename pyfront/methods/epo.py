@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from pyfront._arguments import FloatArray, VectorLike, choice, number
-from pyfront.functional import Descent, epo_weights
+from pyfront.functional import Descent, epo
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 from pyfront.units import Units
@@ -90,12 +90,12 @@ class EPO(MultiTaskOptimizer):
     ) -> Report:
         """The linear program at ((l − o) / u, C_ij / (u_i u_j), r); its weights divided by u."""
         assert gramian is not None and preference is not None
-        report = epo_weights(
+        report = epo(
             self.units.compared(losses),
             self.units.gramian(gramian),
             preference,
-            epsilon=self._epsilon(),
-            descent=self.descent,
+            self._epsilon(),
+            self.descent,
         )
         if self.units.unit is not None:
             report.weights.div_(torch.from_numpy(self.units.unit))
