@@ -7,6 +7,7 @@ once for all m, and the engine is called as :func:`torch.autograd.grad` calls it
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -33,7 +34,7 @@ def gradient_of(losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientO
     """
     tensors = (*losses, *params)
     plain = (
-        _ENGINE is not None
+        _engine() is not None
         and all(tensor.is_cpu for tensor in tensors)
         and not torch.overrides.has_torch_function(tensors)
         and _LOG.getEffectiveLevel() > logging.DEBUG
@@ -50,9 +51,10 @@ def _by_torch(
 def _by_engine(
     loss: Tensor, params: Sequence[Tensor], retain_graph: bool
 ) -> tuple[Tensor | None, ...]:
-    assert _ENGINE is not None
+    run = _engine()
+    assert run is not None
     # roots, their gradients, keep the graph, create one, inputs, some may be out of reach
-    return _ENGINE(
+    return run(
         (loss,),
         (torch.ones_like(loss),),
         retain_graph,
@@ -68,7 +70,8 @@ def _entry() -> Run:
     return run
 
 
-def _tried() -> Run | None:
+@functools.cache  # and not tried at import: a backward pass before a fork forbids those after it
+def _engine() -> Run | None:
     """The engine's entry, tried on ∂(x·x)/∂x; None where this release of torch has another one."""
     try:
         run = _entry()
@@ -84,5 +87,4 @@ def _tried() -> Run | None:
     return run if nothing is None and gradient is not None and gradient.eq(2.0).all() else None
 
 
-_ENGINE = _tried()
 _LOG = logging.getLogger("torch.autograd.graph")

@@ -1,6 +1,8 @@
 """The short way to a gradient gives the bits of torch.autograd.grad, and steps aside for others."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -101,9 +103,18 @@ def raising(error):
 @pytest.mark.parametrize("run", [raising(TypeError("signature")), lambda *a, **k: (None, None)])
 def test_engine_with_another_entry_is_not_used(monkeypatch, run):
     monkeypatch.setattr(backward_pass, "_entry", lambda: run)
-    monkeypatch.setattr(backward_pass, "_ENGINE", backward_pass._tried())
-    assert backward_pass._ENGINE is None
+    monkeypatch.setattr(backward_pass, "_engine", backward_pass._engine.__wrapped__)
+    assert backward_pass._engine() is None
     losses, params = two_losses()
     assert gradient_of(losses, params) is backward_pass._by_torch
     rows = gradients.task_rows(losses, params, "grad", False)
     assert torch.equal(rows[0][0], 2 * params[0])
+
+
+def test_importing_runs_no_backward_pass():
+    """One before a fork would forbid those after it where there is a GPU."""
+    code = (
+        "import pyfront; from pyfront import backward_pass;"
+        "assert backward_pass._engine.cache_info().currsize == 0"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
