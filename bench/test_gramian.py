@@ -8,12 +8,12 @@ median over rounds of time over the floor of that round and its quartiles, the w
 
 import importlib
 import statistics
-import time
 from importlib import metadata
 
 import numpy as np
 import pytest
 import torch
+from stopwatch import seconds
 
 from pyfront import _core
 
@@ -120,12 +120,6 @@ def torchjd(jacobians, weights, threads, optimize=True):
 
 def torchjd_default(jacobians, weights, threads):
     return torchjd(jacobians, weights, threads, optimize=False)
-
-
-def seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def paired(call, size, rounds):

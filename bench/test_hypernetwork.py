@@ -8,10 +8,10 @@ batch of 256 (`lenet`), much beside a large linear layer on a batch of 32 (`wide
 
 import itertools
 import statistics
-import time
 
 import pytest
 import torch
+from stopwatch import seconds
 from torch import nn
 
 import pyfront
@@ -50,12 +50,6 @@ class Wide(nn.Module):
 
 
 MODELS = {"lenet": (LeNet, 256), "wide": (Wide, 32)}
-
-
-def seconds(run):
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 def ways(name):

@@ -9,12 +9,12 @@ every step, a forward and a weighted backward.
 """
 
 import statistics
-import time
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from stopwatch import seconds
 from torch import nn
 from training_steps import adam, floor, torchjd
 
@@ -151,11 +151,10 @@ def paired(problem, contender):
     steps = [CONTENDERS[name](*make_problem(problem)) for name in ("floor", contender)]
     times = [[], []]
     for round_ in range(ROUNDS + 3):
-        for step, seconds in zip(steps, times, strict=True):
-            start = time.perf_counter()
-            step()
+        for step, taken in zip(steps, times, strict=True):
+            elapsed = seconds(step)
             if round_ >= 3:  # the first ones warm up
-                seconds.append(time.perf_counter() - start)
+                taken.append(elapsed)
     return times
 
 

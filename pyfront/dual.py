@@ -1,4 +1,4 @@
-"""Steps on multipliers: projections, and a length that needs no knowledge of scale."""
+"""Steps on multipliers: onto the simplex, and a length that needs no knowledge of scale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from pyfront._arguments import FloatArray
 
-__all__ = ["Pace", "onto_simplex", "step_length"]
+__all__ = ["Pace", "onto_simplex", "step_length", "tilted"]
 
 AGREEMENT = 0.015  # per step that repeats the slope of the last
 OPPOSITION = 10.0  # less: the weights swing more at their end; more: noise shortens the steps
@@ -29,6 +29,18 @@ def onto_simplex(v: FloatArray) -> FloatArray:
     w: FloatArray = np.maximum(v - tau, 0.0)
     w /= w.sum()
     return w
+
+
+def tilted(q: FloatArray | float, exponent: FloatArray) -> FloatArray:
+    """q exp(exponent) / Σ; the softmax of the exponent for q = 1.
+
+    Example:
+        >>> tilted(1.0, np.array([1000.0, 1000.0])).tolist()
+        [0.5, 0.5]
+    """
+    weights: FloatArray = q * np.exp(exponent - exponent.max())
+    weights /= weights.sum()
+    return weights
 
 
 class Pace(TypedDict):

@@ -8,16 +8,16 @@ reentrant checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
 
 from pyfront import _core, devices
 from pyfront._arguments import FloatArray, vector
 from pyfront.backward_pass import gradient_of
+from pyfront.graph import graph_nodes, reaches
 
 __all__ = [
     "Engine",
@@ -30,12 +30,10 @@ __all__ = [
     "choose_engine",
     "direction_buffers",
     "explained",
-    "graph_nodes",
     "loss_values",
-    "reaches",
-    "share_a_graph",
     "task_rows",
     "weighted_gradient",
+    "widened",
 ]
 
 Engine: TypeAlias = Literal["auto", "grad", "steal"]
@@ -112,25 +110,6 @@ def choose_engine(
     return "grad"
 
 
-def graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
-    """The operators of the losses' graph, each once."""
-    stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
-        yield node
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen:
-                seen.add(child)
-                stack.append(child)
-
-
-def share_a_graph(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Whether a backward pass from ``a`` frees nodes that one from ``b`` needs."""
-    before = {node for node in graph_nodes(a) if node.next_functions}  # leaves hold nothing
-    return any(node in before for node in graph_nodes(b))
-
-
 def task_rows(
     losses: Sequence[Tensor],
     params: Sequence[Tensor],
@@ -168,6 +147,11 @@ def task_rows(
     return rows
 
 
+def widened(losses: Sequence[Tensor]) -> list[Tensor]:
+    """The losses in float32 at least: a weight in their bfloat16 or float16 would be another."""
+    return [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
+
+
 def weighted_gradient(
     losses: Sequence[Tensor],
     weights: Sequence[float],
@@ -176,8 +160,7 @@ def weighted_gradient(
     retain_graph: bool,
 ) -> Row:
     """Σ_j w_j g_j in one backward pass: T tensors fit to be ``.grad``, or None."""
-    # a weight in the loss's own bfloat16 or float16 would be another weight
-    wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
+    wide = widened(losses)
     roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
     with explained("losses"):
         row = _steal(wide, roots, params, retain_graph, engine)
@@ -189,14 +172,6 @@ def _check_reach(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
     for task, loss in enumerate(losses):
         if not reaches(loss, params):
             check_reached(f"losses[{task}]", ())
-
-
-def reaches(loss: Tensor, params: Sequence[Tensor]) -> bool:
-    """Whether the graph of ``loss`` shows one of ``params``; it does not look into reentrant
-    checkpoints."""
-    wanted = {id(p) for p in params}
-    leaves = (getattr(node, "variable", None) for node in graph_nodes([loss]))
-    return id(loss) in wanted or any(id(leaf) in wanted for leaf in leaves)
 
 
 def check_reached(name: str, row: Row) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from pyfront._arguments import FloatArray
-from pyfront.gradients import Engine, Row, explained, graph_nodes, reaches, weighted_gradient
+from pyfront.gradients import Engine, Row, explained, weighted_gradient, widened
+from pyfront.graph import graph_nodes, reaches
 from pyfront.replay import Replay
 
 __all__ = [
@@ -210,10 +211,11 @@ def _weighted(
     """Σ_j w_j g_j, without the hooks that wait for a ``.grad`` where the engine allows that."""
     if engine == "steal":
         return weighted_gradient(losses, weights.tolist(), params, engine, retain_graph)
-    roots = [torch.full_like(loss, w) for loss, w in zip(losses, weights, strict=True)]
+    wide = widened(losses)
+    roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
     with explained("losses"):
         return torch.autograd.grad(
-            losses, params, roots, retain_graph=retain_graph, allow_unused=True
+            wide, params, roots, retain_graph=retain_graph, allow_unused=True
         )
 
 

@@ -39,6 +39,7 @@ from pyfront.gradients import (
     explained,
     loss_values,
     weighted_gradient,
+    widened,
 )
 from pyfront.linear_record import linear_record
 from pyfront.product_checks import (
@@ -151,8 +152,7 @@ def _double_backward(
         )
     # one leaf a task: where the derivative of one is hidden, its leaf is not reached
     u = [torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in weights.tolist()]
-    # a weight in the loss's own bfloat16 or float16 would be another weight
-    wide = [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]
+    wide = widened(losses)
     roots = [
         w.to(loss.device, loss.dtype).reshape(loss.shape) for w, loss in zip(u, wide, strict=True)
     ]

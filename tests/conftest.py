@@ -31,7 +31,7 @@ def harness():
     """The CUDA kernels and their plans, compiled for the CPU."""
     if why_not := emulated.obstacle():
         pytest.skip(why_not)
-    return emulated.library()
+    return emulated.kernels()
 
 
 @pytest.fixture(params=["cpu", "cuda"])

@@ -28,7 +28,7 @@ def obstacle():
 
 
 @functools.cache
-def library():
+def kernels():
     """tests/device_harness.cpp, compiled and loaded."""
     tests = ROOT / "tests"
     flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"]

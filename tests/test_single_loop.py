@@ -17,7 +17,7 @@ from pyfront import (
     SmoothTchebycheff,
 )
 from pyfront.functional import min_norm_weights
-from pyfront.gradients import share_a_graph
+from pyfront.graph import share_a_graph
 from pyfront.problems import ConcaveProblem, QuadraticProblem
 
 X = torch.linspace(-1, 1, 30).reshape(6, 5)

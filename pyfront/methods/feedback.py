@@ -10,6 +10,7 @@ import torch
 
 from pyfront._arguments import FloatArray, VectorLike, VectorsLike, number
 from pyfront.batch import Batch
+from pyfront.dual import tilted
 from pyfront.functional import non_uniformity
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_preferences
@@ -171,7 +172,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
         compared = self.units.compared(losses.reshape(-1, r.shape[-1]))
         if r.ndim == 2:
             rows = [
-                _tilted(q, self.proportional * log_errors(row, q))
+                tilted(q, self.proportional * log_errors(row, q))
                 for row, q in zip(compared, r, strict=True)
             ]
             weights, status = np.stack(rows), "ok"
@@ -194,13 +195,13 @@ class PreferenceFeedback(MultiTaskOptimizer):
         """q exp(k z) / Σ and the status; q and l̄ go on."""
         z = log_errors(self._averaged(losses), r)
         q = self.recalled("integral", r) if self.memory.get("towards") == r.tolist() else r
-        q = _tilted(q, self.integral * z)
+        q = tilted(q, self.integral * z)
         lowest = max(self.floor, SMALLEST) * r
         given_up = bool(((q <= lowest) & (z < -TOLERANCE)).any())
         q = np.maximum(q, lowest)
         out = int(self.memory.get("out_of_reach", 0)) + 1 if given_up else 0
         self.memory.update(integral=(q / q.sum()).tolist(), towards=r.tolist(), out_of_reach=out)
-        return _tilted(q, self.proportional * z), self._reach()
+        return tilted(q, self.proportional * z), self._reach()
 
     def _reach(self) -> str:
         """The status by the decisions so far."""
@@ -227,10 +228,3 @@ def log_errors(losses: FloatArray, r: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore"):
         z = np.log(np.count_nonzero(r) * r * losses / total)
     return np.clip(z, -LARGEST_ERROR, LARGEST_ERROR)
-
-
-def _tilted(q: FloatArray, exponent: FloatArray) -> FloatArray:
-    """q exp(exponent) / Σ."""
-    tilted: FloatArray = q * np.exp(exponent - exponent.max())
-    tilted /= tilted.sum()
-    return tilted

@@ -17,9 +17,9 @@ from pyfront.gradients import (
     add_rows,
     as_losses,
     loss_values,
-    share_a_graph,
     weighted_gradient,
 )
+from pyfront.graph import share_a_graph
 from pyfront.product_method import ProductMethod
 from pyfront.report import Report
 

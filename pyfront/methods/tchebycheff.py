@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pyfront._arguments import FloatArray, VectorLike, number
+from pyfront.dual import tilted
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 from pyfront.units import Units
@@ -87,7 +88,7 @@ class SmoothTchebycheff(_Tchebycheff):
         super().__init__(base, preference, **common)
 
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
-        return softmax(scaled / self.smoothing)
+        return tilted(1.0, scaled / self.smoothing)
 
 
 class MirrorTchebycheff(_Tchebycheff):
@@ -146,11 +147,4 @@ class MirrorTchebycheff(_Tchebycheff):
         logs = self.recalled("log_multipliers", np.zeros_like(scaled)) + self.rate * scaled
         logs -= logs.max()
         self.memory.update(log_multipliers=logs.tolist())
-        return softmax(logs)
-
-
-def softmax(x: FloatArray) -> FloatArray:
-    """exp(x) / Σ."""
-    e: FloatArray = np.exp(x - x.max())
-    e /= e.sum()
-    return e
+        return tilted(1.0, logs)
