@@ -19,13 +19,13 @@ bench: $(VENV)/.bench
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/*.cu csrc/*.cuh tests/*.cpp tests/emulated_cuda/*.h
+	$(BIN)/clang-format --dry-run --Werror csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/*.cu csrc/*.cuh tests/*.cpp tests/emulated_cuda/*
 	$(BIN)/mypy
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/*.cu csrc/*.cuh tests/*.cpp tests/emulated_cuda/*.h
+	$(BIN)/clang-format -i csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/*.cu csrc/*.cuh tests/*.cpp tests/emulated_cuda/*
 
 clean:
 	rm -rf $(VENV) build

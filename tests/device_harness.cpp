@@ -1,8 +1,9 @@
-// The CUDA kernels on the CPU, lane by lane, and their plans: compiled and called by
-// test_device_plan.py and test_kernels.py.
+// The CUDA kernels on the CPU, lane by lane, and their plans: compiled by emulated.py, called by
+// test_device_plan.py and test_kernels.py. Every call declares the memory that it hands over.
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "cuda_runtime.h"  // the emulated one
@@ -23,8 +24,33 @@ alignas(16) double shared[232448 / sizeof(double)];
 
 namespace pf = pyfront;
 namespace dev = pyfront::device;
+namespace watch = emulation::watch;
+
+extern "C" {
+// the linker's
+__attribute__((visibility("hidden"))) extern const char __ehdr_start;
+__attribute__((visibility("hidden"))) extern const char _end;
+}
 
 namespace {
+
+[[maybe_unused]] const bool image_is_known = [] {
+  watch::set_image(&__ehdr_start, &_end, dev::shared, sizeof dev::shared);
+  return true;
+}();
+
+void allow(const double* numbers, std::int64_t count) {
+  watch::allow(numbers, static_cast<std::size_t>(count) * sizeof *numbers);
+}
+
+void allow(const pf::GradientTable& table) {
+  for (std::int64_t task = 0; task < table.tasks; ++task) {
+    for (std::int64_t block = 0; block < table.blocks; ++block) {
+      const auto bytes = table.length(block) * pf::size_of(table.dtype(block));
+      watch::allow(table.at(task, block), static_cast<std::size_t>(bytes));
+    }
+  }
+}
 
 pf::GradientTable table_of(int tasks, int blocks, void** pointers, const std::int64_t* lengths,
                            const std::uint8_t* dtypes) {
@@ -46,13 +72,18 @@ void run_lanes_backwards(int backwards) { emulation::reversed = backwards != 0; 
 // C on a GPU with so many multiprocessors. Returns the number of launches, −1 for a refusal.
 int emulate_gramian(int tasks, int blocks, void** pointers, const std::int64_t* lengths,
                     const std::uint8_t* dtypes, int multiprocessors, double* c) {
+  const auto jacobian = table_of(tasks, blocks, pointers, lengths, dtypes);
   dev::Plan plan;
   try {
-    plan = dev::plan_gramian(table_of(tasks, blocks, pointers, lengths, dtypes), multiprocessors);
+    plan = dev::plan_gramian(jacobian, multiprocessors);
   } catch (const std::invalid_argument&) {
     return -1;
   }
   std::vector<double> partials(static_cast<std::size_t>(plan.slots * tasks * (tasks + 1) / 2), NAN);
+  watch::allow_nothing();
+  allow(jacobian);
+  allow(partials.data(), std::ssize(partials));
+  allow(c, tasks * tasks);
   dev::gramian(plan, tasks, c, partials.data(), {});
   return static_cast<int>(plan.launches.size());
 }
@@ -61,9 +92,13 @@ int emulate_gramian(int tasks, int blocks, void** pointers, const std::int64_t* 
 void emulate_combine(int tasks, int blocks, void** pointers, void** direction,
                      const std::int64_t* lengths, const std::uint8_t* dtypes, const double* weights,
                      int multiprocessors) {
-  const auto plan =
-      dev::plan_combine(table_of(tasks, blocks, pointers, lengths, dtypes),
-                        table_of(1, blocks, direction, lengths, dtypes), multiprocessors);
+  const auto jacobian = table_of(tasks, blocks, pointers, lengths, dtypes);
+  const auto target = table_of(1, blocks, direction, lengths, dtypes);
+  watch::allow_nothing();
+  allow(jacobian);
+  allow(target);
+  allow(weights, tasks);
+  const auto plan = dev::plan_combine(jacobian, target, multiprocessors);
   dev::combine(plan, tasks, weights, {});
 }
 
@@ -98,6 +133,11 @@ std::int64_t tile_columns(int tasks, int dtype) {
 // `outcome` [2]: status and gap.
 void emulate_min_norm(const double* gramian, int tasks, const double* losses, double* weights,
                       double* outcome) {
+  watch::allow_nothing();
+  allow(gramian, tasks * tasks);
+  allow(losses, tasks);
+  allow(weights, tasks);
+  allow(outcome, 2);
   dev::min_norm(gramian, tasks, losses, weights, outcome, {});
 }
 
@@ -109,6 +149,14 @@ void emulate_pareto_mtl(int tasks, int vectors, int index, const double* numbers
                         double* outcome) {
   const auto count = static_cast<std::size_t>(dev::pareto_mtl_workspace(tasks, vectors));
   std::vector<double> workspace(count, NAN);
+  watch::allow_nothing();
+  allow(losses, tasks);
+  allow(gramian, tasks * tasks);
+  allow(reference_vectors, vectors * tasks);
+  allow(state, 3 + tasks);
+  allow(workspace.data(), std::ssize(workspace));
+  allow(weights, tasks);
+  allow(outcome, 3);
   dev::pareto_mtl({.tasks = tasks,
                    .vectors = vectors,
                    .index = index,

@@ -27,17 +27,52 @@ def obstacle():
     return ""
 
 
+class FaultError(AssertionError):
+    """A kernel's access that a GPU would not put right."""
+
+
+def compiled(source):
+    """A source of this folder, compiled with the emulated headers and loaded.
+
+    Its functions whose names begin with ``emulate_`` raise :class:`FaultError` for accesses of the
+    kernels out of bounds, misaligned, of shared memory that nobody has written, or that nothing
+    orders.
+    """
+    tests = ROOT / "tests"
+    flags = ["-std=c++20", "-O1", "-fPIC", "-ffp-contract=off", "-fno-threadsafe-statics"]
+    flags += ["-fno-gnu-unique", f"-I{tests / 'emulated_cuda'}", f"-I{ROOT / 'csrc'}", "-c"]
+    with tempfile.TemporaryDirectory() as folder:
+        target, kernels, watch = (Path(folder) / name for name in ("all.so", "k.o", "w.o"))
+        commands = (
+            [*flags, "-fsanitize=thread", tests / source, "-o", kernels],
+            [*flags, tests / "emulated_cuda" / "watch.cpp", "-o", watch],
+            ["-shared", kernels, watch, "-o", target],  # watch.cpp for the sanitizer's library
+        )
+        for command in commands:
+            subprocess.run(["g++", *map(str, command)], check=True)
+        return Watched(str(target))
+
+
+class Watched(ctypes.CDLL):
+    def __getattr__(self, name):
+        function = super().__getattr__(name)
+        if name.startswith("emulate_"):
+            function.errcheck = self._without_faults
+        return function
+
+    def _without_faults(self, result, function, _):
+        self.first_fault.restype = ctypes.c_char_p
+        faults, first = self.faults(), self.first_fault().decode()
+        self.forget_faults()
+        if faults > 0:
+            raise FaultError(f"{function.__name__}: {faults} faults, the first: {first}")
+        return result
+
+
 @functools.cache
 def kernels():
-    """tests/device_harness.cpp, compiled and loaded."""
-    tests = ROOT / "tests"
-    flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
-    includes = [f"-I{tests / 'emulated_cuda'}", f"-I{ROOT / 'csrc'}"]
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "harness.so"
-        source = tests / "device_harness.cpp"
-        subprocess.run(["g++", *flags, *includes, str(source), "-o", str(target)], check=True)
-        loaded = ctypes.CDLL(str(target))
+    """tests/device_harness.cpp: the kernels and their plans."""
+    loaded = compiled("device_harness.cpp")
     loaded.tile_columns.restype = ctypes.c_int64
     return loaded
 

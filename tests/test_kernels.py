@@ -23,7 +23,7 @@ CAPACITY = 480  # words of a table
 
 @pytest.fixture(params=["forwards", "backwards"])
 def harness(harness, request):
-    """The kernels with the lanes of a thread block in this order: a race shows in one of them."""
+    """The kernels with the lanes of a thread block in this order."""
     harness.run_lanes_backwards(int(request.param == "backwards"))
     yield harness
     harness.run_lanes_backwards(0)

@@ -3,6 +3,7 @@
 // As much of CUDA as the kernels in csrc/ use, on one thread of the processor: they are compiled
 // unchanged and run lane by lane. A lane is a fiber that gives way where it waits for others, so
 // that one that overtakes the rest reads what is not there yet; `reversed` turns the order round.
+// watch.hpp looks at the memory that the lanes touch.
 
 #include <ucontext.h>
 
@@ -14,8 +15,11 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <tuple>
 #include <utility>
 #include <vector>
+
+#include "watch.hpp"
 
 #define __device__
 #define __host__
@@ -24,7 +28,7 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 
-struct uint4 {
+struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
@@ -39,10 +43,14 @@ namespace emulation {
 constexpr int lanes = 32;
 inline bool reversed = false;
 
+// What lanes wait for each other in: all of them in the same.
+enum class Meeting { none, threads, warp, shuffle, vote, product };
+
 // A point where `size` lanes wait for each other.
 struct Barrier {
   int size = 0;
   int arrived = 0;
+  Meeting meeting = Meeting::none;
   std::uint64_t passed = 0;
 };
 
@@ -58,6 +66,7 @@ struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack{new char[stack_bytes]};
   bool done = false;
+  watch::Place place;
 };
 
 inline ucontext_t scheduler;
@@ -67,7 +76,14 @@ inline Barrier block;
 inline std::function<void()> body;
 inline std::uint64_t progress = 0;  // barriers passed and lanes ended
 
-inline void wait(Barrier& barrier) {
+[[noreturn]] inline void fail(const char* words) {
+  std::fprintf(stderr, "emulated CUDA: %s\n", words);
+  std::abort();
+}
+
+inline void wait(Barrier& barrier, Meeting meeting) {
+  if (barrier.arrived == 0) barrier.meeting = meeting;
+  if (barrier.meeting != meeting) fail("lanes wait for each other in different instructions");
   if (++barrier.arrived == barrier.size) {
     barrier.arrived = 0;
     ++barrier.passed;
@@ -81,9 +97,25 @@ inline void wait(Barrier& barrier) {
 
 inline Warp& warp() { return warps[threadIdx.x / lanes]; }
 inline int lane() { return static_cast<int>(threadIdx.x) % lanes; }
+inline watch::Place& place() { return fibers[threadIdx.x].place; }
+
+inline void look() {
+  const auto& fiber = fibers[threadIdx.x];
+  watch::begin(&fiber.place, fiber.stack.get(), Fiber::stack_bytes);
+}
+
+// What the emulation does for a lane is not the kernel's doing.
+struct Aside {
+  Aside() { watch::end(); }
+  Aside(const Aside&) = delete;
+  Aside& operator=(const Aside&) = delete;
+  ~Aside() { look(); }
+};
 
 inline void enter() {
+  look();
   body();
+  watch::end();
   fibers[threadIdx.x].done = true;
   ++progress;
 }
@@ -92,8 +124,11 @@ inline void run_block(unsigned threads) {
   block = {.size = static_cast<int>(threads)};
   warps.assign(threads / lanes, Warp{});
   if (fibers.size() != threads) fibers = std::vector<Fiber>(threads);
-  for (auto& fiber : fibers) {
+  watch::begin_block();
+  for (unsigned lane = 0; lane < threads; ++lane) {
+    auto& fiber = fibers[lane];
     fiber.done = false;
+    fiber.place = {.block = blockIdx.x, .lane = lane};
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = Fiber::stack_bytes;
@@ -109,21 +144,19 @@ inline void run_block(unsigned threads) {
       swapcontext(&scheduler, &fiber.context);
       if (fiber.done) --left;
     }
-    if (progress == before) {
-      std::fprintf(stderr, "emulated CUDA: lanes wait for others that never come\n");
-      std::abort();
-    }
+    if (progress == before) fail("lanes wait for others that never come");
   }
 }
 
 // sums += left · rightᵀ: lane 4 r + k holds element (r, k) of both 8 × 4 factors and entries
 // (r, 2 k), (r, 2 k + 1) of the sums (PTX ISA, mma.m8n8k4 with .f64).
 inline void multiply(double (&sums)[2], double left, double right) {
+  const Aside aside;
   auto& own = warp();
   const int set = own.turns[static_cast<std::size_t>(lane())]++ % 2;
   own.left[set][lane()] = left;
   own.right[set][lane()] = right;
-  wait(own.barrier);
+  wait(own.barrier, Meeting::product);
   for (int c = 0; c < 2; ++c) {
     for (int k = 0; k < 4; ++k) {
       sums[c] = std::fma(own.left[set][lane() / 4 * 4 + k],
@@ -134,31 +167,45 @@ inline void multiply(double (&sums)[2], double left, double right) {
 
 // What lane `source` hands over.
 inline double handed(double value, int source) {
+  const Aside aside;
   auto& own = warp();
   const int set = own.turns[static_cast<std::size_t>(lane())]++ % 2;
   own.left[set][lane()] = value;
-  wait(own.barrier);
+  wait(own.barrier, Meeting::shuffle);
   return source < lanes ? own.left[set][source] : value;
 }
 
 }  // namespace emulation
 
-inline void __syncthreads() { emulation::wait(emulation::block); }
-inline void __syncwarp() { emulation::wait(emulation::warp().barrier); }
+inline void __syncthreads() {
+  const emulation::Aside aside;
+  emulation::wait(emulation::block, emulation::Meeting::threads);
+  ++emulation::place().block_barriers;
+}
+inline void __syncwarp() {
+  const emulation::Aside aside;
+  emulation::wait(emulation::warp().barrier, emulation::Meeting::warp);
+  ++emulation::place().warp_barriers;
+}
 inline double __shfl_down_sync(unsigned, double value, unsigned distance) {
   return emulation::handed(value, emulation::lane() + static_cast<int>(distance));
 }
 inline int __any_sync(unsigned, bool own) {
+  const emulation::Aside aside;
   bool any = false;
   auto& warp = emulation::warp();
   const int set = warp.turns[static_cast<std::size_t>(emulation::lane())]++ % 2;
   warp.left[set][emulation::lane()] = own ? 1.0 : 0.0;
-  emulation::wait(warp.barrier);
+  emulation::wait(warp.barrier, emulation::Meeting::vote);
   for (const double other : warp.left[set]) any |= other != 0.0;
   return any ? 1 : 0;
 }
 
-inline uint4 __ldg(const uint4* address) { return *address; }
+inline uint4 __ldg(const uint4* address) {
+  emulation::watch::read(address, sizeof *address);  // all of it, whatever is made of it
+  const emulation::Aside aside;
+  return *address;
+}
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline double __hiloint2double(int high, int low) {
@@ -213,7 +260,12 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 template <class... Parameters>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Parameters... arguments) {
-  emulation::body = [=] { kernel(arguments...); };
+  static void (*called)(Parameters...);
+  static std::tuple<Parameters...> given;
+  called = kernel;
+  given = {arguments...};
+  emulation::body = [] { std::apply(called, given); };
+  emulation::watch::begin_launch(config->dynamicSmemBytes);
   gridDim = config->gridDim;
   for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) {
     emulation::run_block(config->blockDim.x);
