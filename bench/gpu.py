@@ -2,7 +2,7 @@
 
     python bench/gpu.py [--report DIR] [--quick]
 
-Needs a machine with a CUDA device of compute capability 8.0 or newer, nvcc, CMake and torch with
+Needs a machine with a CUDA device of compute capability 7.5 or newer, nvcc, CMake and torch with
 CUDA. Writes DIR/report.md (default: gpu_report/) and the logs beside it. Every part runs in a
 process of its own with a time limit, so that one that fails does not hide the others; what did not
 run is in the report too.

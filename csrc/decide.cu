@@ -135,9 +135,7 @@ __global__ void __launch_bounds__(warp_lanes)
 template <class Kernel>
 std::size_t reserve_shared(Kernel kernel, std::int64_t rows, int device) {
   const auto bytes = shared_bytes(static_cast<int>(rows));
-  int limit = 0;
-  check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-        "cudaDeviceGetAttribute", device);
+  const int limit = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (bytes > static_cast<std::size_t>(limit)) {
     throw std::invalid_argument("min-norm problem of " + std::to_string(rows) +
                                 " weights: it needs " + std::to_string(bytes) +

@@ -17,6 +17,12 @@ inline void check(cudaError_t error, const char* call, int device) {
               cudaGetErrorString(error));
 }
 
+inline int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute", device);
+  return value;
+}
+
 // Makes a device current, and the one before again.
 class DeviceGuard {
  public:

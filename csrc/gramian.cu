@@ -1,11 +1,11 @@
-// C = J Jᵀ and d = Jᵀ w on a CUDA device (sm_80 and newer).
+// C = J Jᵀ and d = Jᵀ w on a CUDA device (sm_75 and newer).
 //
 // Float32 and narrower elements are widened to float64, where their products are exact, and
-// multiplied by the float64 matrix unit. In its 8 × 8 × 4 product J Jᵀ a lane holds the same
-// element of the left and of the right factor, and the order of the columns is free: so a lane
-// loads 16 bytes of one task, and each element of them goes into one product, with no shuffle and
-// no shared memory. Each thread block keeps its sums in registers over all of its tiles; a second
-// kernel adds the thread blocks' sums in a fixed order.
+// multiplied by the float64 matrix unit (from sm_80 on). In its 8 × 8 × 4 product J Jᵀ a lane holds
+// the same element of the left and of the right factor, and the order of the columns is free: so a
+// lane loads 16 bytes of one task, and each element of them goes into one product, with no shuffle
+// and no shared memory. Each thread block keeps its sums in registers over all of its tiles; a
+// second kernel adds the thread blocks' sums in a fixed order.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -134,10 +134,30 @@ __device__ __forceinline__ void store_some(T, void* row, std::int64_t column, st
 
 // sums += left · rightᵀ for 8 × 4 matrices; lane 4 r + q holds element (r, q) of both factors, and
 // entries (r, 2 q) and (r, 2 q + 1) of the sums.
-__device__ __forceinline__ void multiply(double (&sums)[2], double left, double right) {
+__device__ __forceinline__ void multiply_by_matrix_unit(double (&sums)[2], double left,
+                                                        double right) {
   asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
       : "+d"(sums[0]), "+d"(sums[1])
       : "d"(left), "d"(right));
+}
+// The same on sm_75; it is bound by the float64 units, so that short code is as fast as long code.
+__device__ __forceinline__ void multiply_by_shuffles(double (&sums)[2], double left, double right) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_lanes;
+  const int row = lane / row_lanes * row_lanes;
+  const int column = lane % row_lanes * 2 * row_lanes;
+#pragma unroll 1
+  for (int k = 0; k < row_lanes; ++k) {
+    const double factor = __shfl_sync(0xffffffffu, left, row + k);
+    sums[0] = fma(factor, __shfl_sync(0xffffffffu, right, column + k), sums[0]);
+    sums[1] = fma(factor, __shfl_sync(0xffffffffu, right, column + row_lanes + k), sums[1]);
+  }
+}
+__device__ __forceinline__ void multiply(double (&sums)[2], double left, double right) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  multiply_by_shuffles(sums, left, right);
+#else
+  multiply_by_matrix_unit(sums, left, right);
+#endif
 }
 
 template <class T, int rows, int groups, int unroll>
@@ -326,20 +346,14 @@ std::string unavailable() {
   }
   if (count == 0) return "there is no CUDA device";
   for (int device = 0; device < count; ++device) {
-    int major = 0;
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-          "cudaDeviceGetAttribute", device);
-    if (major >= 8) return "";
+    const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
+    const int minor = attribute(cudaDevAttrComputeCapabilityMinor, device);
+    if (10 * major + minor >= 75) return "";
   }
-  return "no CUDA device has compute capability 8.0 or newer";
+  return "no CUDA device has compute capability 7.5 or newer";
 }
 
-int multiprocessors(int device) {
-  int count = 0;
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute", device);
-  return count;
-}
+int multiprocessors(int device) { return attribute(cudaDevAttrMultiProcessorCount, device); }
 
 void gramian(const Plan& plan, std::int64_t tasks, double* c, double* partials, Stream stream) {
   const auto m = static_cast<int>(tasks);

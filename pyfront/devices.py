@@ -52,7 +52,7 @@ def cuda_available() -> Availability:
     Returns:
         An object that is true or false and says why: ``cuda_available().reason``. False where the
         core was built without CUDA, the driver is missing or too old for the core, no device has
-        compute capability 8.0, or torch sees no device.
+        compute capability 7.5, or torch sees no device.
 
     Example:
         >>> available = cuda_available()

@@ -62,9 +62,30 @@ pf::GradientTable table_of(int tasks, int blocks, void** pointers, const std::in
           .dtypes = {reinterpret_cast<const pf::DType*>(dtypes), count}};
 }
 
+void product_kernel(int by_shuffles, const double* left, const double* right, double* sums) {
+  const auto lane = threadIdx.x;
+  double own[2] = {sums[2 * lane], sums[2 * lane + 1]};
+  if (by_shuffles != 0) {
+    dev::multiply_by_shuffles(own, left[lane], right[lane]);
+  } else {
+    dev::multiply_by_matrix_unit(own, left[lane], right[lane]);
+  }
+  sums[2 * lane] = own[0];
+  sums[2 * lane + 1] = own[1];
+}
+
 }  // namespace
 
 extern "C" {
+
+// sums [8 × 8] += left · rightᵀ for 8 × 4 matrices.
+void emulate_product(int by_shuffles, const double* left, const double* right, double* sums) {
+  watch::allow_nothing();
+  allow(left, 32);
+  allow(right, 32);
+  allow(sums, 64);
+  dev::launch(product_kernel, "product", 1, dev::warp_lanes, 0, {}, by_shuffles, left, right, sums);
+}
 
 // The order in which the lanes of a thread block take their turns.
 void run_lanes_backwards(int backwards) { emulation::reversed = backwards != 0; }

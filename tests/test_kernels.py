@@ -50,6 +50,15 @@ def assert_gramian(c, rows):
     assert np.all(np.abs(c - exact) <= 1e-14 * np.outer(norms, norms))
 
 
+@pytest.mark.parametrize("way", ["matrix unit", "shuffles"])
+def test_product(harness, way):
+    rng = np.random.default_rng(0)
+    left, right, sums = (rng.standard_normal(shape) for shape in ((8, 4), (8, 4), (8, 8)))
+    expected = sums + left @ right.T
+    harness.emulate_product(way == "shuffles", *map(pointer, (left, right, sums)))
+    np.testing.assert_allclose(sums, expected, rtol=1e-13, atol=1e-14)
+
+
 def edges(tile):
     """Lengths around everything that is special about a tile."""
     return (1, 0, 2, 3, 15, 16, 17, tile - 1, tile, tile + 1, 2 * tile + 5)

@@ -187,6 +187,9 @@ inline void __syncwarp() {
   emulation::wait(emulation::warp().barrier, emulation::Meeting::warp);
   ++emulation::place().warp_barriers;
 }
+inline double __shfl_sync(unsigned, double value, int source) {
+  return emulation::handed(value, source);
+}
 inline double __shfl_down_sync(unsigned, double value, unsigned distance) {
   return emulation::handed(value, emulation::lane() + static_cast<int>(distance));
 }
@@ -235,6 +238,7 @@ struct cudaLaunchConfig_t {
 };
 enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor,
   cudaDevAttrMultiProcessorCount,
   cudaDevAttrMaxSharedMemoryPerBlockOptin
 };
@@ -251,9 +255,10 @@ inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { r
 // an H100's
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   const bool shared = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin;
-  return *value = shared                                        ? 232448
-                  : attribute == cudaDevAttrMultiProcessorCount ? 132
-                                                                : 9,
+  return *value = shared                                           ? 232448
+                  : attribute == cudaDevAttrMultiProcessorCount    ? 132
+                  : attribute == cudaDevAttrComputeCapabilityMajor ? 9
+                                                                   : 0,
          cudaSuccess;
 }
 
