@@ -11,6 +11,7 @@ import argparse
 import importlib
 import statistics
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,17 @@ from pyfront import EPO, MGDA, LinearScalarization, ParetoMTL, devices, function
 
 DEVICE = torch.device("cuda")
 L2_SETS = 400_000_000  # bytes of inputs to rotate among
+failed = []
+
+
+@contextmanager
+def attempt(name):
+    """One row, whose failure leaves the others their time."""
+    try:
+        yield
+    except Exception as error:
+        failed.append(name)
+        print(f"{name}: FAILED: {type(error).__name__}: {error}", flush=True)
 
 
 def time_ms(calls, rounds=30, warmup=5):
@@ -136,35 +148,38 @@ def gramian_table(bandwidth, quick):
     cases += [] if quick else [(100_000_000, m) for m in (2, 4, 8, 16)]
     for n, m in cases:
         for dtype in (torch.float32, torch.bfloat16):
-            one_set = n * m * dtype.itemsize
-            sets = max(1, min(4, L2_SETS // one_set))
-            inputs = [make_rows(n, m, dtype) for _ in range(sets)]
-            out = [torch.empty_like(block) for block in inputs[0][0]]
-            weights = torch.full((m,), 1.0 / m, dtype=torch.float64, device=DEVICE)
-            floor = n * (2 * m + 1) * dtype.itemsize / bandwidth * 1e3
-            ways = {"pyfront": ours, "stack + mm": torch_stacked}
-            if n == 10_000_000 and m <= 8:
-                ways |= {"_foreach": torch_foreach}
-                if importlib.util.find_spec("torchjd") is not None:
-                    ways |= {"TorchJD": torchjd_way}
-            exact = [[g[:200_000].double().cpu() for g in row] for row in inputs[0]]
-            small = [[g[:200_000] for g in row] for row in inputs[0]]
-            j = torch.stack([torch.cat(row) for row in exact])
-            norms = (j**2).sum(dim=1).sqrt()
-            for name, way in ways.items():
-                median, _, _ = time_ms([way(rows, out, weights) for rows in inputs])
-                error = ""
-                if name == "pyfront":
-                    c = functional.gramian(small).cpu()
-                    error = f"{float(((c - j @ j.T).abs() / torch.outer(norms, norms)).max()):.1e}"
-                share = floor / median
-                print(
-                    f"{n:8.0e} {m:3d} {str(dtype)[6:]:>9} {name:>14} {median:9.4f} {share:6.2f} "
-                    f"{error:>11}",
-                    flush=True,
-                )
-            del inputs, out, small
+            with attempt(f"n = {n:.0e}, m = {m}, {dtype}"):
+                gramian_rows(n, m, dtype, bandwidth)
             torch.cuda.empty_cache()
+
+
+def gramian_rows(n, m, dtype, bandwidth):
+    """One row of the table a way to do it."""
+    sets = max(1, min(4, L2_SETS // (n * m * dtype.itemsize)))
+    inputs = [make_rows(n, m, dtype) for _ in range(sets)]
+    out = [torch.empty_like(block) for block in inputs[0][0]]
+    weights = torch.full((m,), 1.0 / m, dtype=torch.float64, device=DEVICE)
+    floor = n * (2 * m + 1) * dtype.itemsize / bandwidth * 1e3
+    ways = {"pyfront": ours, "stack + mm": torch_stacked}
+    if n == 10_000_000 and m <= 8:
+        ways |= {"_foreach": torch_foreach}
+        if importlib.util.find_spec("torchjd") is not None:
+            ways |= {"TorchJD": torchjd_way}
+    for name, way in ways.items():
+        case = f"{n:8.0e} {m:3d} {str(dtype)[6:]:>9} {name:>14}"
+        with attempt(case):
+            median, _, _ = time_ms([way(rows, out, weights) for rows in inputs])
+            error = f"{error_of_gramian(inputs[0]):.1e}" if name == "pyfront" else ""
+            print(f"{case} {median:9.4f} {floor / median:6.2f} {error:>11}", flush=True)
+
+
+def error_of_gramian(rows):
+    """The largest |ΔC_ij| / (‖g_i‖ ‖g_j‖) on the first elements of the blocks."""
+    small = [[g[:200_000] for g in row] for row in rows]
+    j = torch.stack([torch.cat([g.double().cpu() for g in row]) for row in small])
+    norms = (j**2).sum(dim=1).sqrt()
+    c = functional.gramian(small).cpu()
+    return float(((c - j @ j.T).abs() / torch.outer(norms, norms)).max())
 
 
 def graph_of(step, warmup=3):
@@ -188,10 +203,11 @@ def min_norm_table():
         hard = jacobian - rng.dirichlet(np.ones(m)) @ jacobian
         hard = hard + 1e-4 * rng.standard_normal(hard.shape) / np.sqrt(hard.shape[1])
         for name, rows in (("generic", jacobian), ("hard", hard)):
-            c = torch.from_numpy(rows @ rows.T).to(DEVICE)
-            graph = graph_of(lambda c=c: [devices.min_norm(c) for _ in range(20)])
-            median, low, high = time_ms([graph.replay])
-            print(f"m = {m:2d} {name:>8}: {50 * median:7.2f} ({50 * low:.2f} to {50 * high:.2f})")
+            with attempt(f"m = {m:2d} {name:>8}"):
+                c = torch.from_numpy(rows @ rows.T).to(DEVICE)
+                graph = graph_of(lambda c=c: [devices.min_norm(c) for _ in range(20)])
+                times = (50 * time for time in time_ms([graph.replay]))
+                print("m = {:2d} {:>8}: {:7.2f} ({:.2f} to {:.2f})".format(m, name, *times))
 
 
 def lenet_table():
@@ -211,13 +227,17 @@ def lenet_table():
         def step(opt=opt, model=model):
             return opt.step(model.losses(batch))
 
-        print(f"{name:>20} eager    {time_ms([step])[0]:8.4f}", flush=True)
+        lenet_row(name, "eager", lambda step=step: step)
         if name != "EPO":
-            graph = graph_of(step)
-            print(f"{name:>20} captured {time_ms([graph.replay])[0]:8.4f}", flush=True)
-    print(f"{'EPO':>20} 2 graphs {time_ms([epo_in_two_graphs(batch)])[0]:8.4f}", flush=True)
+            lenet_row(name, "captured", lambda step=step: graph_of(step).replay)
+    lenet_row("EPO", "2 graphs", lambda: epo_in_two_graphs(batch))
     if importlib.util.find_spec("torchjd") is not None:
-        print(f"{'TorchJD MGDA':>20} eager    {time_ms([torchjd_step(batch)])[0]:8.4f}", flush=True)
+        lenet_row("TorchJD MGDA", "eager", lambda: torchjd_step(batch))
+
+
+def lenet_row(name, kind, make_step):
+    with attempt(f"{name:>20} {kind}"):
+        print(f"{name:>20} {kind:8} {time_ms([make_step()])[0]:8.4f}", flush=True)
 
 
 def epo_in_two_graphs(batch):
@@ -276,7 +296,7 @@ def torchjd_step(batch):
     return step
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
@@ -284,13 +304,11 @@ def main() -> None:
     bandwidth = copy_bandwidth()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
     print(f"copy: {bandwidth / 1e12:.2f} TB/s, read and written")
-    for table in (lambda: gramian_table(bandwidth, quick), min_norm_table, lenet_table):
-        try:
-            table()
-        except Exception as error:  # the other tables are still worth their time
-            print(f"FAILED: {type(error).__name__}: {error}", flush=True)
-    torch.cuda.synchronize()
+    gramian_table(bandwidth, quick)
+    min_norm_table()
+    lenet_table()
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -131,7 +131,9 @@ __global__ void __launch_bounds__(warp_lanes)
   }
 }
 
-// Lets a kernel use this much shared memory; what the device has sets the limit on m.
+// Bytes of shared memory for so many rows; what the device has sets the limit on m. The kernel may
+// use all of it whatever the rows: to lower that would undo it for a larger problem in the same
+// CUDA graph.
 template <class Kernel>
 std::size_t reserve_shared(Kernel kernel, std::int64_t rows, int device) {
   const auto bytes = shared_bytes(static_cast<int>(rows));
@@ -144,7 +146,7 @@ std::size_t reserve_shared(Kernel kernel, std::int64_t rows, int device) {
   }
   const DeviceGuard guard(device);
   check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, limit),
         "cudaFuncSetAttribute", device);
   return bytes;
 }

@@ -232,6 +232,8 @@ def test_epo_as_two_graphs_around_the_program(cuda, two_heads):
         functional.combine(rows, weights, [p.grad for p in params])
         base.step()
 
+    gather()
+    update()
     first = captured(gather, warmup=1)
     second = torch.cuda.CUDAGraph()
     with torch.cuda.graph(second, pool=first.pool()):

@@ -17,7 +17,7 @@ def reference(losses, params):
         rows.append(
             torch.cat(
                 [
-                    torch.zeros(p.numel(), dtype=torch.float64)
+                    torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
                     if g is None
                     else g.to_dense().detach().resolve_neg().double().reshape(-1)
                     for p, g in zip(params, row, strict=True)
