@@ -7,7 +7,6 @@
 // and no shared memory. Each thread block keeps its sums in registers over all of its tiles; a
 // second kernel adds the thread blocks' sums in a fixed order.
 
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdint>
@@ -72,7 +71,10 @@ __device__ __forceinline__ void put_half(Vector& out, int v, unsigned short bits
   out.words[v / 2] = kept | static_cast<unsigned>(bits) << shift;
 }
 __device__ __forceinline__ void narrow(BFloat16, Vector& out, int v, double x) {
-  put_half(out, v, __bfloat16_as_ushort(__float2bfloat16_rn(round_to_odd(x))));
+  const float odd = round_to_odd(x);
+  const unsigned bits = __float_as_uint(odd);
+  const unsigned half = 0x7fffu + (bits >> 16 & 1u);  // ties go to the even one
+  put_half(out, v, static_cast<unsigned short>(odd != odd ? 0x7fffu : (bits + half) >> 16));
 }
 __device__ __forceinline__ void narrow(Float16, Vector& out, int v, double x) {
   put_half(out, v, __half_as_ushort(__float2half_rn(round_to_odd(x))));
@@ -134,14 +136,16 @@ __device__ __forceinline__ void store_some(T, void* row, std::int64_t column, st
 
 // sums += left · rightᵀ for 8 × 4 matrices; lane 4 r + q holds element (r, q) of both factors, and
 // entries (r, 2 q) and (r, 2 q + 1) of the sums.
-__device__ __forceinline__ void multiply_by_matrix_unit(double (&sums)[2], double left,
-                                                        double right) {
+[[maybe_unused]] __device__ __forceinline__ void multiply_by_matrix_unit(double (&sums)[2],
+                                                                         double left,
+                                                                         double right) {
   asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
       : "+d"(sums[0]), "+d"(sums[1])
       : "d"(left), "d"(right));
 }
 // The same on sm_75; it is bound by the float64 units, so that short code is as fast as long code.
-__device__ __forceinline__ void multiply_by_shuffles(double (&sums)[2], double left, double right) {
+[[maybe_unused]] __device__ __forceinline__ void multiply_by_shuffles(double (&sums)[2],
+                                                                      double left, double right) {
   const int lane = static_cast<int>(threadIdx.x) % warp_lanes;
   const int row = lane / row_lanes * row_lanes;
   const int column = lane % row_lanes * 2 * row_lanes;

@@ -173,6 +173,27 @@ def test_combine_gives_the_bits_of_the_processor(harness, tasks, shift):
         assert torch.equal(found, reference)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_combine_rounds_what_is_special_as_the_processor(harness, dtype):
+    largest, smallest = torch.finfo(dtype).max, torch.finfo(dtype).smallest_normal
+    values = [0.0, -0.0, 1.0, largest, -largest, smallest, smallest / 4, torch.inf, torch.nan]
+    first = torch.tensor(values, dtype=torch.float64).to(dtype)
+    rows = [[first.repeat(len(values))], [first.repeat_interleave(len(values))]]
+    for weights in ([1.0, 1.0], [0.5, -1.0], [1.0, 2.0**-9], [1e-5, 1e-5]):
+        out, expected = torch.zeros_like(rows[0][0]), torch.zeros_like(rows[0][0])
+        emulated.combine(harness, rows, weights, [out])
+        _core.combine(
+            _core.GradientTable(rows, torch.Tensor),
+            np.array(weights),
+            _core.GradientTable([[expected]], torch.Tensor),
+            1,
+        )
+        assert torch.equal(out.isnan(), expected.isnan())
+        out, expected = out[~out.isnan()], expected[~out.isnan()]
+        assert torch.equal(out, expected)
+        assert torch.equal(out.signbit(), expected.signbit())
+
+
 def test_combine_keeps_what_lies_around_a_block(harness):
     memory = torch.full((64,), 7.0)
     out = memory[5:42]
