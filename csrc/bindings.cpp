@@ -238,6 +238,7 @@ void add_device(py::module_& m) {
       py::arg("table"), py::arg("plan"), py::arg("c"), py::arg("partials"), py::arg("stream"));
   m.def("device_combine", &device_combine, py::arg("table"), py::arg("weights"),
         py::arg("direction"), py::arg("stream"));
+  m.def("device_most_weights", &pf::device::most_weights, py::arg("device"));
   m.def(
       "device_min_norm",
       [](std::uintptr_t gramian, std::int64_t tasks, std::uintptr_t losses, std::uintptr_t weights,

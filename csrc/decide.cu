@@ -153,6 +153,14 @@ std::size_t reserve_shared(Kernel kernel, std::int64_t rows, int device) {
 
 }  // namespace
 
+std::int64_t most_weights(int device) {
+  const auto limit =
+      static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  int rows = 1;
+  while (shared_bytes(rows + 1) <= limit) ++rows;
+  return rows;
+}
+
 void min_norm(const double* gramian, std::int64_t tasks, const double* losses, double* weights,
               double* outcome, Stream stream) {
   const auto bytes = reserve_shared(min_norm_kernel, tasks, stream.device);

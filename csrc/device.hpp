@@ -37,6 +37,9 @@ void gramian(const Plan& plan, std::int64_t tasks, double* c, double* partials, 
 // d = Jᵀ w for weights [m] in device memory.
 void combine(const Plan& plan, std::int64_t tasks, const double* weights, Stream stream);
 
+// The most weights that a min-norm problem on a device can have: its shared memory holds it.
+std::int64_t most_weights(int device);
+
 // Min-norm weights of C [m × m]. `losses` [count] are looked at for NaN and infinity alone; null
 // for none. `outcome` receives status and gap.
 void min_norm(const double* gramian, std::int64_t tasks, const double* losses, double* weights,

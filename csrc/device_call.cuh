@@ -13,8 +13,11 @@ namespace pyfront::device {
 inline void check(cudaError_t error, const char* call, int device) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // what we report must not fail someone else's next check
+  // 700 to 719: a kernel has failed that was started some time before, by anybody
+  const bool late = static_cast<int>(error) >= 700 && static_cast<int>(error) < 720;
   throw Error(std::string(call) + " on CUDA device " + std::to_string(device) + ": " +
-              cudaGetErrorString(error));
+              cudaGetErrorString(error) +
+              (late ? "; earlier work may be the cause (CUDA_LAUNCH_BLOCKING=1 shows which)" : ""));
 }
 
 inline int attribute(cudaDeviceAttr which, int device) {

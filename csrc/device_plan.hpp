@@ -113,13 +113,13 @@ struct Launch {
   DType dtype = DType::float32;
   BlockTable table;
   std::int64_t tiles = 0;
-  std::int32_t grid = 0;        // thread blocks; each takes every grid-th tile
-  std::int64_t first_slot = 0;  // of its thread blocks' partial sums
+  std::int32_t grid = 0;    // thread blocks; each takes every grid-th tile
+  std::int64_t filled = 0;  // slots in which earlier launches have left sums
 };
 
 struct Plan {
   std::vector<Launch> launches;
-  std::int64_t slots = 0;  // partial sums of each entry of C
+  std::int64_t slots = 0;  // partial sums of each entry of C: one a thread block
 };
 
 constexpr int vector_length(DType dtype) { return static_cast<int>(vector_bytes / size_of(dtype)); }
@@ -158,8 +158,8 @@ class Packer {
     if (!open_) return;
     auto& launch = current();
     launch.grid = static_cast<std::int32_t>(std::min<std::int64_t>(launch.tiles, max_grid_));
-    launch.first_slot = plan_.slots;
-    plan_.slots += launch.grid;
+    launch.filled = plan_.slots;
+    plan_.slots = std::max<std::int64_t>(plan_.slots, launch.grid);
     open_ = false;
   }
 
@@ -197,7 +197,8 @@ inline void check_addresses(const GradientTable& table, const char* name) {
 inline void check_tasks(std::int64_t tasks) {
   if (tasks > max_tasks) {
     throw std::invalid_argument("gradients: expected at most " + std::to_string(max_tasks) +
-                                " tasks on a CUDA device, got " + std::to_string(tasks));
+                                " rows on a CUDA device, the fixed loss's included, got " +
+                                std::to_string(tasks));
   }
 }
 

@@ -4,8 +4,9 @@
 // multiplied by the float64 matrix unit (from sm_80 on). In its 8 × 8 × 4 product J Jᵀ a lane holds
 // the same element of the left and of the right factor, and the order of the columns is free: so a
 // lane loads 16 bytes of one task, and each element of them goes into one product, with no shuffle
-// and no shared memory. Each thread block keeps its sums in registers over all of its tiles; a
-// second kernel adds the thread blocks' sums in a fixed order.
+// and no shared memory. Each thread block keeps its sums in registers over all of its tiles
+// and leaves them in a slot of its own, to which later launches add; a second kernel sums the slots
+// in a fixed order.
 
 #include <cuda_fp16.h>
 
@@ -167,7 +168,7 @@ __device__ __forceinline__ void multiply(double (&sums)[2], double left, double 
 template <class T, int rows, int groups, int unroll>
 __global__ void __launch_bounds__(threads, resident_blocks(Shape{rows, groups, unroll}))
     gramian_kernel(const __grid_constant__ BlockTable table, int tasks, std::int64_t tiles,
-                   std::int64_t first_slot, std::int64_t slots, double* partials) {
+                   std::int64_t filled, std::int64_t slots, double* partials) {
   constexpr Shape shape{rows, groups, unroll};
   constexpr std::int64_t width = warp_columns(shape, T::vector);
   const int lane = static_cast<int>(threadIdx.x) % warp_lanes;
@@ -234,7 +235,8 @@ __global__ void __launch_bounds__(threads, resident_blocks(Shape{rows, groups, u
     for (int copy = 0; copy < shape.copies(); ++copy) {
       sum += total[product_of(i, j)][entry_of(shape, copy, i, j)];
     }
-    partials[triangle_index(i, j) * slots + first_slot + blockIdx.x] = sum;
+    double& slot = partials[triangle_index(i, j) * slots + blockIdx.x];
+    slot = blockIdx.x < filled ? slot + sum : sum;
   }
 }
 
@@ -365,7 +367,7 @@ void gramian(const Plan& plan, std::int64_t tasks, double* c, double* partials, 
     with_type(part.dtype, [&](auto type) {
       launch(gramian_kernel_of<decltype(type)>(tasks), "launch of the Gramian kernel",
              static_cast<unsigned>(part.grid), threads, 0, stream, part.table, m, part.tiles,
-             part.first_slot, plan.slots, partials);
+             part.filled, plan.slots, partials);
     });
   }
   launch(sum_kernel, "launch of the Gramian's sum", static_cast<unsigned>(m * m), warp_lanes, 0,

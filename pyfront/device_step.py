@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront import devices
+from pyfront import _core, devices
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorsLike, require
 from pyfront.batch import Batch, Losses, check_gramian, refuse_several_processes
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pyfront.optimizer import MultiTaskOptimizer
 
 __all__ = ["DecidesOnDevice", "backward", "is_for"]
+
+
+_OK, _NONFINITE = (float(_core.STATUSES.index(status)) for status in ("ok", "nonfinite"))
 
 
 class DecidesOnDevice(ABC):
@@ -58,7 +61,9 @@ def is_for(opt: MultiTaskOptimizer, losses: Losses, scaled: bool) -> bool:
 
 
 def _decider(opt: MultiTaskOptimizer) -> DecidesOnDevice | None:
-    return opt if isinstance(opt, DecidesOnDevice) and opt.decides_on_device else None
+    if opt.weight_smoothing > 0.0 or not isinstance(opt, DecidesOnDevice):
+        return None
+    return opt if opt.decides_on_device else None
 
 
 def on_cuda(opt: MultiTaskOptimizer, losses: Losses) -> bool:
@@ -98,11 +103,16 @@ def backward(
 def _by_losses(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Report:
     """Weights that are known without a Gramian: one backward pass."""
     params = opt._params()
-    values = _values(batch)[: batch.values.size]
+    values = _values(batch)
+    poison = (0.0 * values).sum()
     assert isinstance(opt, DecidesOnDevice)
-    decision = _scaled(opt, opt.decide_on_device(values, None, batch.preference))
-    report = DeviceReport(decision.weights, values, None, decision.outcome)
-    direction = opt._weighted_gradient(batch, report, params, retain_graph)
+    losses = values[: batch.values.size]
+    decision = _scaled(opt, opt.decide_on_device(losses, None, batch.preference))
+    status = torch.where(poison.isnan(), _NONFINITE, _OK).reshape(1)
+    report = DeviceReport(decision.weights, losses, None, status)
+    weights = opt._with_fixed(report, batch).tolist()
+    engine = opt._engine_for(batch.losses, params)
+    direction = grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph, poison)
     opt._commit(params, direction, None, None)
     return report
 
@@ -115,18 +125,19 @@ def _by_gramian(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Re
     own = None if roles is None else own_blocks(roles, opt.param_groups)
     c, diagonal = _gramian(gradients, left_out(opt.gramian_over, own, opt.param_groups))
     values = _values(batch).to(c.device)
-    decider = _decider(opt) if opt.weight_smoothing == 0.0 else None
+    buffers = grad.direction_buffers(gradients, params)  # before the decision changes anything
+    decider = _decider(opt)
     if decider is not None:
         c = c[:m, :m].contiguous()
-        # what is not finite in a block that C is not over must reach the weights all the same
-        seen = values[:m] + 0.0 * diagonal[:m]
+        # what is not finite in a block that C is not over, or in the fixed loss, must reach the
+        # weights all the same
+        seen = values[:m] + 0.0 * diagonal[:m] + (0.0 * (values[m:] + diagonal[m:])).sum()
         decision = _scaled(opt, decider.decide_on_device(seen, c, batch.preference))
         report: Report = DeviceReport(decision.weights, values[:m], c, decision.outcome)
         kept, weights = None, decision.weights
     else:
         report, kept = opt._weigh(*_read(opt, batch, values, c, diagonal))
         weights = devices.to_device(report.weights.numpy(), c.device)
-    buffers = grad.direction_buffers(gradients, params)
     extra = len(batch.losses) - m
     gradients.combine(torch.cat([weights, weights.new_ones(extra)]) if extra else weights, buffers)
     opt._commit(params, buffers, kept, roles)

@@ -20,10 +20,12 @@ from pyfront._arguments import FloatArray
 __all__ = [
     "Availability",
     "Decision",
+    "capturing",
     "combine",
     "cuda_available",
     "gramian",
     "min_norm",
+    "most_weights",
     "pareto_mtl",
     "to_device",
     "to_host",
@@ -51,17 +53,19 @@ def cuda_available() -> Availability:
 
     Returns:
         An object that is true or false and says why: ``cuda_available().reason``. False where the
-        core was built without CUDA, the driver is missing or too old for the core, no device has
-        compute capability 7.5, or torch sees no device.
+        core was built without CUDA, torch sees no device, the driver is too old for the core, or no
+        device has compute capability 7.5.
 
     Example:
         >>> available = cuda_available()
         >>> bool(available) == (available.reason == "")
         True
     """
-    reason = _core.device_unavailable()
-    if not reason and not torch.cuda.is_available():
-        reason = "torch sees no CUDA device: it may have been built without CUDA"
+    # torch first: it may look without starting the driver, after which no process can be forked
+    if _built_with_cuda() and not torch.cuda.is_available():
+        reason = "torch sees no CUDA device: there is none, or torch was built without CUDA"
+    else:
+        reason = _core.device_unavailable()
     return Availability(not reason, reason)
 
 
@@ -78,16 +82,32 @@ class Decision(NamedTuple):
     outcome: Tensor | None = None
 
 
+def capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is recording what is queued now."""
+    return device.type == "cuda" and bool(torch.cuda.is_current_stream_capturing())
+
+
 def to_device(values: FloatArray, device: torch.device) -> Tensor:
     """A copy of ``values`` on the device that the processor does not wait for."""
+    if capturing(device):
+        raise RuntimeError(
+            "a CUDA graph would copy these numbers again at every replay: make a step before the "
+            "capture, which puts what the method keeps on the device, and keep vectors and "
+            "preferences the same"
+        )
     return torch.from_numpy(values).pin_memory().to(device, non_blocking=True)
 
 
 def to_host(*tensors: Tensor) -> list[FloatArray]:
     """The float64 numbers of CUDA tensors: one copy, and one wait for it."""
+    if capturing(tensors[0].device):
+        raise RuntimeError(
+            "this step decides on the host, which a CUDA graph cannot wait for: capture MGDA, "
+            "ParetoMTL or LinearScalarization, or EPO as two graphs around its linear program"
+        )
     device = tensors[0].device
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    pinned = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
+    pinned = torch.empty(flat.shape, dtype=flat.dtype, device="cpu", pin_memory=True)
     with torch.cuda.device(device):
         pinned.copy_(flat, non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -122,6 +142,11 @@ def combine(
         _core.GradientTable([direction], Tensor),
         _stream(device),
     )
+
+
+def most_weights(device: torch.device) -> int:
+    """The most weights that a min-norm problem on a CUDA device can have."""
+    return _core.device_most_weights(_index(device))
 
 
 def min_norm(c: Tensor, losses: Tensor | None = None) -> Decision:
@@ -195,6 +220,10 @@ def pareto_mtl(
         _stream(device),
     )
     return Decision(weights, outcome)
+
+
+def _built_with_cuda() -> bool:
+    return hasattr(_core, "GramianPlan")
 
 
 def _numbers(count: int, device: torch.device) -> Tensor:

@@ -158,10 +158,10 @@ def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
     Source: Sener and Koltun 2018; Lin et al. 2019, eq. (14); solved by Wolfe's nearest-point method
     (Wolfe 1976) instead of plain Frank-Wolfe, so that it ends at machine precision.
     """
-    if isinstance(gramian, Tensor) and gramian.is_cuda:
+    if isinstance(gramian, Tensor) and gramian.is_cuda and devices.cuda_available():
         return _min_norm_on_device(gramian)
     solution = min_norm(matrix("gramian", gramian))
-    return torch.from_numpy(solution.weights), solution.gap
+    return _beside(torch.from_numpy(solution.weights), gramian), solution.gap
 
 
 def non_uniformity(losses: VectorLike, preference: VectorLike) -> float:

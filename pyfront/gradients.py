@@ -31,6 +31,7 @@ __all__ = [
     "direction_buffers",
     "explained",
     "loss_values",
+    "scalars",
     "task_rows",
     "weighted_gradient",
     "widened",
@@ -81,7 +82,19 @@ def _check_loss(name: str, loss: object) -> None:
 
 def loss_values(losses: Sequence[Tensor]) -> FloatArray:
     """The numbers behind the losses, [m] float64."""
-    return vector("losses", [loss.item() for loss in losses])
+    return vector("losses", scalars(losses))
+
+
+def scalars(values: Row) -> list[float]:
+    """The numbers of scalar tensors, 0 for None; one wait where all are on one CUDA device."""
+    there = [value for value in values if value is not None]
+    if there and all(value.is_cuda and value.device == there[0].device for value in there):
+        stacked = torch.stack([value.detach().reshape(()).double() for value in there])
+        numbers: list[float] = devices.to_host(stacked)[0].tolist()
+    else:
+        numbers = [value.item() for value in there]
+    found = iter(numbers)
+    return [0.0 if value is None else next(found) for value in values]
 
 
 # ------------------------------------------------------------------------------------- the engines
@@ -158,10 +171,16 @@ def weighted_gradient(
     params: Sequence[Tensor],
     engine: Engine,
     retain_graph: bool,
+    poison: Tensor | None = None,
 ) -> Row:
-    """Σ_j w_j g_j in one backward pass: T tensors fit to be ``.grad``, or None."""
+    """Σ_j w_j g_j in one backward pass: T tensors fit to be ``.grad``, or None.
+
+    ``poison`` is 0, or NaN to make all of it NaN.
+    """
     wide = widened(losses)
     roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
+    if poison is not None:
+        roots = [root + poison.to(root.dtype) for root in roots]
     with explained("losses"):
         row = _steal(wide, roots, params, retain_graph, engine)
     check_reached("losses", row)
@@ -326,7 +345,11 @@ def _copy(gradient: Tensor | None) -> Tensor | None:
 
 
 def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> list[Tensor | None]:
-    """Where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor."""
+    """Where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor.
+
+    A CUDA graph writes where it wrote when it was captured: into memory of its own.
+    """
+    captured = devices.capturing(params[0].device)
     buffers: list[Tensor | None] = []
     taken: set[int] = set()
     for p, like in zip(params, gradients.blocks(), strict=True):
@@ -334,7 +357,7 @@ def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> lis
             buffers.append(None)
             continue
         old = p.grad
-        if old is None or not _fits(old, like) or old.data_ptr() in taken:
+        if old is None or captured or not _fits(old, like) or old.data_ptr() in taken:
             old = torch.empty_like(like, requires_grad=False)
         taken.add(old.data_ptr())
         buffers.append(old)

@@ -317,9 +317,9 @@ class MultiTaskOptimizer(PreferringOptimizer):
             weights = report.weights
             previous = self.memory.get("weights", [])  # read now: a method may have dropped them
             if s > 0.0 and len(previous) == weights.numel() and not batch.one_off:
-                weights = s * torch.tensor(previous, dtype=torch.float64) + (1.0 - s) * weights
+                weights = s * torch.from_numpy(np.array(previous)) + (1.0 - s) * weights
         else:
-            weights = torch.tensor(self.memory["weights"], dtype=torch.float64)
+            weights = torch.from_numpy(np.array(self.memory["weights"]))
             report = Report(weights=weights)
         if (s > 0.0 or self.every > 1) and not batch.one_off:
             self.memory.update(weights=weights.tolist(), age=self.memory.get("age", 0) + 1)

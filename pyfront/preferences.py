@@ -89,7 +89,9 @@ def as_directions(value: VectorsLike, length: int) -> Tensor:
     """
     if not torch.compiler.is_compiling():
         as_preferences(value, length)
-    tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    tensor = (
+        value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value), device="cpu")
+    )
     tensor = tensor / tensor.amax(dim=-1, keepdim=True)  # so that ‖p‖² stays in the range
     norm: Tensor = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
     return tensor / norm
@@ -124,7 +126,8 @@ def circle(k: int) -> Tensor:
 
     Source: Lin et al., Pareto Multi-Task Learning, 2019, section 4.2.
     """
-    angles = torch.arange(integer("k", k, 2), dtype=torch.float64) * (math.pi / (2 * (k - 1)))
+    places = torch.arange(integer("k", k, 2), dtype=torch.float64, device="cpu")
+    angles = places * (math.pi / (2 * (k - 1)))
     directions = torch.stack([angles.cos(), angles.sin()], dim=1)
     directions[-1, 0] = 0.0  # cos(π/2) rounds to 6e-17
     return directions
@@ -162,7 +165,7 @@ def das_dennis(m: int, divisions: int) -> Tensor:
     for bars in itertools.combinations(range(slots), m - 1):
         edges = (-1, *bars, slots)
         rows.append([right - left - 1 for left, right in itertools.pairwise(edges)])
-    lattice = torch.tensor(rows, dtype=torch.float64)
+    lattice = torch.tensor(rows, dtype=torch.float64, device="cpu")
     return lattice.div_(lattice.norm(dim=1, keepdim=True))
 
 
@@ -222,7 +225,7 @@ def sample_biased(
     check_index(task, m, "task")
     bias = number("bias", bias, lowest=0.0)
     # r_task has a Beta distribution: a product of powers of uniform numbers
-    powers = 1.0 + bias + torch.arange(m - 1, dtype=torch.float64)
+    powers = 1.0 + bias + torch.arange(m - 1, dtype=torch.float64, device="cpu")
     log_share = (_log_uniform(k, m - 1, generator) / powers).sum(dim=1, keepdim=True)
     others = sample(m - 1, k, generator) * -torch.expm1(log_share)
     return torch.cat([others[:, :task], log_share.exp(), others[:, task:]], dim=1)
@@ -249,13 +252,13 @@ def sample_sphere(m: int, k: int, generator: torch.Generator | None = None) -> T
     """
     shape = (integer("k", k, 1), integer("m", m, 1))
     # independent normal numbers have no preferred direction
-    normal = torch.randn(shape, dtype=torch.float64, generator=generator).abs_()
+    normal = torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu").abs_()
     return normal.div_(normal.norm(dim=1, keepdim=True))
 
 
 def _log_uniform(k: int, m: int, generator: torch.Generator | None) -> Tensor:
     """Logarithms of numbers that are uniform on (0, 1), [k, m] float64 < 0."""
-    uniform = torch.rand((k, m), dtype=torch.float64, generator=generator)
+    uniform = torch.rand((k, m), dtype=torch.float64, generator=generator, device="cpu")
     return torch.log1p(-uniform).clamp_(max=-1e-12)
 
 
@@ -304,7 +307,7 @@ def _inverse(name: str, value: VectorsLike) -> Tensor:
     """1/x of one or several rows, each scaled so that its largest entry is 1."""
     if isinstance(value, torch.Tensor):
         value = value.detach().to("cpu", torch.float64)
-    values = torch.as_tensor(value, dtype=torch.float64)
+    values = torch.as_tensor(value, dtype=torch.float64, device="cpu")
     if values.dim() not in (1, 2) or values.numel() == 0:
         raise ValueError(f"{name}: expected shape [m] or [K, m], got {list(values.shape)}")
     for index, row in enumerate(values.reshape(-1, values.shape[-1])):

@@ -61,7 +61,7 @@ class PreferringOptimizer(DelegatingOptimizer):
     def preference(self) -> Tensor | None:
         """r, [m] float64 as it was given, or None; a copy. Settable between steps."""
         r = self.memory.get("preference")
-        return None if r is None else torch.tensor(r, dtype=torch.float64)
+        return None if r is None else torch.tensor(r, dtype=torch.float64, device="cpu")
 
     @preference.setter
     def preference(self, value: VectorLike) -> None:

@@ -38,6 +38,7 @@ from pyfront.gradients import (
     check_reached,
     explained,
     loss_values,
+    scalars,
     weighted_gradient,
     widened,
 )
@@ -151,7 +152,10 @@ def _double_backward(
             "double_backward", "a reentrant checkpoint cannot be differentiated twice"
         )
     # one leaf a task: where the derivative of one is hidden, its leaf is not reached
-    u = [torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in weights.tolist()]
+    u = [
+        torch.tensor(w, dtype=torch.float64, device="cpu", requires_grad=True)
+        for w in weights.tolist()
+    ]
     wide = widened(losses)
     roots = [
         w.to(loss.device, loss.dtype).reshape(loss.shape) for w, loss in zip(u, wide, strict=True)
@@ -172,7 +176,7 @@ def _double_backward(
     if pairs:
         with explained("losses"), supported("double_backward"):
             found = torch.autograd.grad(outputs, u, tangents, allow_unused=True)
-    values = np.array([0.0 if x is None else x.item() for x in found])
+    values = np.array(scalars(found))
     silent = [task for task, x in enumerate(found) if x is None]
     return Product(values, _unshared(direction)), silent
 
@@ -216,7 +220,7 @@ def _forward(
         losses = replay.again()
         check_same(losses, before)
         tangents = [_tangent(loss) for loss in losses]
-        values = vector("losses", [0.0 if t is None else t.item() for t in tangents])
+        values = vector("losses", scalars(tangents))
         still = [task for task, t in enumerate(tangents) if t is None]
         return values, np.zeros_like(values), still
 
@@ -259,9 +263,10 @@ def _difference(
         finally:
             for (p, _), old in zip(moved, kept, strict=True):
                 p.copy_(old)
-    rounding = [100.0 * torch.finfo(x.dtype).eps * max(abs(x.item()), 1e-3) for x in before]
+    sizes = np.maximum(np.abs(scalars(before)), 1e-3)
+    rounding = 100.0 * sizes * [torch.finfo(x.dtype).eps for x in before]
     values = (sides[0] - sides[1]) / (2.0 * h)
-    return values, np.array(rounding) / h, np.flatnonzero(values == 0.0).tolist()
+    return values, rounding / h, np.flatnonzero(values == 0.0).tolist()
 
 
 # -------------------------------------------------------------------------------------- their rules

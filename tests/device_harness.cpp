@@ -123,7 +123,7 @@ void emulate_combine(int tasks, int blocks, void** pointers, void** direction,
   dev::combine(plan, tasks, weights, {});
 }
 
-// The plan for lengths that no memory holds: for each launch tiles, grid, blocks, first slot, the
+// The plan for lengths that no memory holds: for each launch tiles, grid, blocks, filled slots, the
 // last block's end tile and its length, aligned or not.
 int describe_plan(int tasks, int blocks, void** pointers, const std::int64_t* lengths,
                   const std::uint8_t* dtypes, int multiprocessors, int capacity,
@@ -137,7 +137,7 @@ int describe_plan(int tasks, int blocks, void** pointers, const std::int64_t* le
     const std::int64_t values[] = {launch.tiles,
                                    launch.grid,
                                    launch.table.blocks,
-                                   launch.first_slot,
+                                   launch.filled,
                                    launch.table.end_tile(last),
                                    launch.table.length(last),
                                    launch.table.aligned(last)};

@@ -11,7 +11,7 @@ from samplers import SAMPLERS
 from pyfront import EPO, MGDA, LinearScalarization, ParetoMTL, _core, devices, functional
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-VECTORS = [[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]
+FAR = [[0.0, 1.0], [0.6, 0.8], [0.8, 0.6], [1.0, 0.0]]  # the last one's region is not reached
 
 
 def gramian_of(jacobian):
@@ -97,7 +97,7 @@ def test_pareto_mtl_gives_the_bits_of_the_processor(cuda, phase, m, count):
 def test_a_problem_that_does_not_fit_is_refused_by_its_size(cuda):
     with pytest.raises(ValueError, match="200 weights.*shared memory"):
         devices.min_norm(torch.eye(200, dtype=torch.float64, device=cuda))
-    with pytest.raises(ValueError, match="at most 64 tasks on a CUDA device, got 65"):
+    with pytest.raises(ValueError, match="at most 64 rows on a CUDA device, .* got 65"):
         functional.gramian(torch.ones(65, 3, device=cuda))
 
 
@@ -129,7 +129,7 @@ def make(method, model):
     base = torch.optim.Adam(model.parameters(), lr=1e-2, capturable=True)
     return {
         "MGDA": lambda: MGDA(base),
-        "ParetoMTL": lambda: ParetoMTL(base, VECTORS, 1, warmup_steps=4),
+        "ParetoMTL": lambda: ParetoMTL(base, FAR, 3, warmup_steps=6),
         "LinearScalarization": lambda: LinearScalarization(base, [1.0, 2.0]),
         "EPO": lambda: EPO(base, [0.7, 0.3]),
     }[method]()
@@ -197,13 +197,28 @@ def test_a_captured_step_is_the_eager_step(cuda, two_heads, method):
     graph = captured(lambda: opt.step(model.losses(x)))
     for _ in range(3):
         other.step(eager.losses(x))  # as the warm-up has; to capture runs nothing
+    phases = []
     for _ in range(6):
+        opt.zero_grad()  # what the graph writes into is its own
+        torch.cuda.empty_cache()
         graph.replay()
         other.step(eager.losses(x))
+        phases += [opt.phase == other.phase and opt.phase] if method == "ParetoMTL" else []
     for p, q in zip(model.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
     if method == "ParetoMTL":
-        assert opt.phase == other.phase == "descent"
+        assert phases == ["feasibility"] * 2 + ["descent"] * 4  # after six steps of each
+
+
+def test_a_capture_without_the_steps_before_it_is_refused(cuda, two_heads):
+    model = two_heads.to(cuda)
+    x = torch.linspace(-1, 1, 30, device=cuda).reshape(6, 5)
+    sum(model.losses(x)).backward()  # torch's own first time is not what is looked at
+    for method, words in (("ParetoMTL", "make a step before"), ("EPO", "decides on the host")):
+        opt = make(method, model)
+        with pytest.raises(RuntimeError, match=words), torch.cuda.graph(torch.cuda.CUDAGraph()):
+            opt.step(model.losses(x))
+        torch.cuda.synchronize()
 
 
 def test_epo_as_two_graphs_around_the_program(cuda, two_heads):

@@ -1,5 +1,7 @@
 """How the work of the CUDA kernels is cut up: tables, tiles and launches, on the CPU."""
 
+from itertools import accumulate
+
 import numpy as np
 import pytest
 from emulated import pointer
@@ -21,7 +23,7 @@ def describe(harness, lengths, tasks, address, multiprocessors=132):
         count,
         pointer(rows),
     )
-    names = ("tiles", "grid", "blocks", "first_slot", "end_tile", "length", "aligned")
+    names = ("tiles", "grid", "blocks", "filled", "end_tile", "length", "aligned")
     return [dict(zip(names, row, strict=True)) for row in rows[:found].tolist()]
 
 
@@ -40,10 +42,8 @@ def test_lengths_beyond_32_bits(harness, tasks):
     assert launch["length"] == 2**31
 
 
-def test_slots_of_several_launches_follow_each_other(harness):
+def test_a_launch_adds_to_the_slots_of_those_before(harness):
     launches = describe(harness, [10**6] * 200, 8, 1 << 44)
     assert sum(launch["blocks"] for launch in launches) == 200
-    slot = 0
-    for launch in launches:
-        assert launch["first_slot"] == slot
-        slot += launch["grid"]
+    grids = [launch["grid"] for launch in launches]
+    assert [launch["filled"] for launch in launches] == [0, *accumulate(grids[:-1], max)]

@@ -32,10 +32,14 @@ def min_norm(c, losses=None):
 def pareto_mtl(losses, c, vectors, state, *, index, epsilon, warmup_steps, average, rescale):
     """decide.cu's kernel, step by step."""
     phase = _core.PHASES[int(state[0])]
-    weights, status, gap = _core.pareto_mtl(
-        losses.numpy(), c.numpy(), vectors.numpy(), index, phase, epsilon
-    )
-    if phase == "feasibility":
+    sound = bool(losses.isfinite().all() and c.isfinite().all())
+    if sound:
+        weights, status, gap = _core.pareto_mtl(
+            losses.numpy(), c.numpy(), vectors.numpy(), index, phase, epsilon
+        )
+    else:
+        weights, status, gap = np.full(len(c), np.nan), "nonfinite", np.nan
+    if phase == "feasibility" and sound:
         state[3:] = average * state[3:] + (1.0 - average) * losses
         state[1] += 1
         inside = bool(((vectors - vectors[index]) @ state[3:] <= 0.0).all())
@@ -58,6 +62,7 @@ def place(request, monkeypatch):
     )
     monkeypatch.setattr(devices, "min_norm", min_norm)
     monkeypatch.setattr(devices, "pareto_mtl", pareto_mtl)
+    monkeypatch.setattr(devices, "most_weights", lambda device: 64)
     return torch.device("cpu")
 
 
@@ -68,6 +73,7 @@ METHODS = {
     "MGDA-loss+": lambda base: MGDA(base, normalization="loss+", scale="sum"),
     "MGDA-shared": lambda base: MGDA(base, gramian_over="shared"),
     "MGDA-smooth": lambda base: MGDA(base, weight_smoothing=0.5),
+    "Linear-smooth": lambda base: LinearScalarization(base, [2.0, 0.5], weight_smoothing=0.5),
     "MGDA-own": lambda base: MGDA(base, task_gradients="own"),
     "MGDA-every": lambda base: MGDA(base, every=2),
     "EPO": lambda base: EPO(base, [0.7, 0.3]),
@@ -78,7 +84,7 @@ METHODS = {
     "ParetoMTL-descent": lambda base: ParetoMTL(base, VECTORS, 2, warmup_steps=0, epsilon=0.1),
     "ParetoMTL-far": lambda base: ParetoMTL(base, VECTORS, 3, warmup_steps=3),
 }
-LOOKS = {"MGDA-smooth", "MGDA-own", "MGDA-every", "EPO", "EPO-smooth", "GradNorm"}
+LOOKS = {"MGDA-smooth", "Linear-smooth", "MGDA-own", "MGDA-every", "EPO", "EPO-smooth", "GradNorm"}
 
 
 def run(model, method, place, steps=6, fixed=False):
@@ -125,7 +131,9 @@ def test_a_report_is_read_when_it_is_looked_at_and_can_be_kept(two_heads, place)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("method", ["MGDA", "MGDA-l2", "MGDA-shared", "ParetoMTL"])
+@pytest.mark.parametrize(
+    "method", ["MGDA", "MGDA-l2", "MGDA-shared", "ParetoMTL", "LinearScalarization"]
+)
 def test_what_is_not_finite_is_a_status_where_nobody_looks(two_heads, place, method, bad):
     model = two_heads.to(place)
     opt = METHODS[method](torch.optim.SGD(model.parameters(), lr=0.1))
@@ -133,8 +141,60 @@ def test_what_is_not_finite_is_a_status_where_nobody_looks(two_heads, place, met
     losses[1] = losses[1] * bad
     report = opt.backward(losses)
     assert report.status == "nonfinite"
-    assert torch.isnan(report.weights).all()
-    assert all(p.grad is None or torch.isnan(p.grad).all() for p in model.trunk.parameters())
+    assert torch.isnan(report.weights).all() or method == "LinearScalarization"
+    assert all(p.grad is None or torch.isnan(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", ["MGDA", "ParetoMTL", "LinearScalarization"])
+def test_a_fixed_loss_that_is_not_finite_is_a_status_too(two_heads, place, method):
+    model = two_heads.to(place)
+    opt = METHODS[method](torch.optim.SGD(model.parameters(), lr=0.1))
+    fixed = (model.trunk.weight**2).sum() * torch.inf
+    report = opt.backward(model.losses(X.to(place)), fixed=fixed)
+    assert report.status == "nonfinite"
+    assert all(torch.isnan(p.grad).all() for p in model.parameters())
+
+
+def test_a_fixed_gradient_that_is_not_finite_is_a_status_too(two_heads, place):
+    model = two_heads.to(place)
+    opt = MGDA(torch.optim.SGD(model.parameters(), lr=0.1))
+    fixed = (model.trunk.weight * 0.0).abs().sqrt().sum()  # 0, and its derivative is not a number
+    assert opt.backward(model.losses(X.to(place)), fixed=fixed).status == "nonfinite"
+
+
+def test_more_vectors_than_a_device_has_memory_for_are_decided_on_the_host(
+    two_heads, place, monkeypatch
+):
+    monkeypatch.setattr(devices, "most_weights", lambda device: 4)  # two tasks, four vectors: 5
+    model = two_heads.to(place)
+    opt = METHODS["ParetoMTL"](torch.optim.SGD(model.parameters(), lr=0.1))
+    report = opt.step(model.losses(X.to(place)))
+    assert not isinstance(report, DeviceReport) and report.phase == "feasibility"
+    opt.step(model.losses(X.to(place)), reference_vectors=VECTORS[:3])
+    assert isinstance(opt.report, DeviceReport)
+
+
+def test_what_a_cuda_graph_cannot_hold_is_refused(two_heads, place, monkeypatch):
+    monkeypatch.undo()  # the real copies between host and device
+    monkeypatch.setattr(devices, "capturing", lambda device: True)
+    with pytest.raises(RuntimeError, match="copy these numbers again at every replay"):
+        devices.to_device(np.ones(2), place)
+    with pytest.raises(RuntimeError, match="this step decides on the host"):
+        devices.to_host(torch.ones(2, device=place))
+
+
+def test_a_captured_step_writes_into_memory_of_its_own(two_heads, place, monkeypatch):
+    model = two_heads.to(place)
+    opt = MGDA(torch.optim.SGD(model.parameters(), lr=0.1))
+    opt.backward(model.losses(X.to(place)))
+    before = [p.grad for p in model.parameters()]
+    kept = [g.clone() for g in before]
+    opt.backward(model.losses(X.to(place)))
+    assert all(p.grad is g for p, g in zip(model.parameters(), before, strict=True))
+    monkeypatch.setattr(devices, "capturing", lambda device: True)
+    opt.backward(model.losses(2 * X.to(place)))
+    assert all(p.grad is not g for p, g in zip(model.parameters(), before, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, kept, strict=True))
 
 
 @pytest.mark.parametrize("method", ["EPO", "GradNorm"])

@@ -117,7 +117,7 @@ class GradNorm(MultiTaskOptimizer):
     def task_weights(self) -> Tensor | None:
         """The weights of the next step that decides, [m] float64; None before the first."""
         weights = self.memory.get("task_weights")
-        return None if weights is None else torch.tensor(weights, dtype=torch.float64)
+        return None if weights is None else torch.tensor(weights, dtype=torch.float64, device="cpu")
 
 
 def _relative_rates(losses: FloatArray, initial: FloatArray) -> FloatArray:

@@ -47,7 +47,7 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """w = r."""
-        return Report(weights=torch.tensor(preference))
+        return Report(weights=torch.tensor(preference, device="cpu"))
 
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None

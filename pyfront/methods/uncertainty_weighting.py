@@ -123,4 +123,4 @@ class UncertaintyWeighting(MultiTaskOptimizer):
     @property
     def log_variances(self) -> Tensor:
         """s, [m] float64; a copy."""
-        return torch.tensor(self.memory["log_variances"], dtype=torch.float64)
+        return torch.tensor(self.memory["log_variances"], dtype=torch.float64, device="cpu")
