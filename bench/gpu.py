@@ -170,7 +170,8 @@ def main() -> int:
     if not options.quick:
         sound &= sanitize(report, pytest)
     timings = [python, "-u", "bench/gpu_timings.py"] + (["--quick"] if options.quick else [])
-    sound &= report.run("timings", timings, 150, 80)
+    sound &= report.run("timings", timings, 110, 60)
+    sound &= report.run("steps", [python, "-u", "bench/gpu_steps.py"], 90, 40)
     return 0 if sound else 1
 
 

@@ -1,4 +1,4 @@
-"""Timings on a CUDA device; bench/gpu.py runs it.
+"""Timings of the CUDA core; bench/gpu.py runs it.
 
 Medians of CUDA events around whole calls, after warm-up; for launch-bound work around replays of a
 graph. The copy bandwidth is measured in the same process, counting bytes read and bytes written.
@@ -12,16 +12,11 @@ import importlib
 import statistics
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_step import LeNet
-
-from pyfront import EPO, MGDA, LinearScalarization, ParetoMTL, devices, functional
+from pyfront import devices, functional
 
 DEVICE = torch.device("cuda")
 L2_SETS = 400_000_000  # bytes of inputs to rotate among
@@ -210,92 +205,6 @@ def min_norm_table():
                 print("m = {:2d} {:>8}: {:7.2f} ({:.2f} to {:.2f})".format(m, name, *times))
 
 
-def lenet_table():
-    print("\nLeNet, m = 2, batch 256, Adam (capturable): ms a step")
-    batch = (torch.randn(256, 1, 28, 28, device=DEVICE), torch.randint(10, (2, 256), device=DEVICE))
-    vectors = [[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]
-    makers = {
-        "MGDA": MGDA,
-        "ParetoMTL": lambda base: ParetoMTL(base, vectors, 1, warmup_steps=5),
-        "LinearScalarization": lambda base: LinearScalarization(base, [0.5, 0.5]),
-        "EPO": lambda base: EPO(base, [0.7, 0.3]),
-    }
-    for name, method in makers.items():
-        model = LeNet().to(DEVICE)
-        opt = method(torch.optim.Adam(model.parameters(), lr=1e-4, capturable=True))
-
-        def step(opt=opt, model=model):
-            return opt.step(model.losses(batch))
-
-        lenet_row(name, "eager", lambda step=step: step)
-        if name != "EPO":
-            lenet_row(name, "captured", lambda step=step: graph_of(step).replay)
-    lenet_row("EPO", "2 graphs", lambda: epo_in_two_graphs(batch))
-    if importlib.util.find_spec("torchjd") is not None:
-        lenet_row("TorchJD MGDA", "eager", lambda: torchjd_step(batch))
-
-
-def lenet_row(name, kind, make_step):
-    with attempt(f"{name:>20} {kind}"):
-        print(f"{name:>20} {kind:8} {time_ms([make_step()])[0]:8.4f}", flush=True)
-
-
-def epo_in_two_graphs(batch):
-    """The loop of docs/gpu.md."""
-    model = LeNet().to(DEVICE)
-    params = list(model.parameters())
-    base = torch.optim.Adam(params, lr=1e-4, capturable=True)
-    numbers = torch.empty(6, dtype=torch.float64, pin_memory=True)
-    weights = torch.full((2,), 0.5, dtype=torch.float64, device=DEVICE)
-    for p in params:
-        p.grad = torch.zeros_like(p)
-    rows = []
-
-    def gather():
-        losses = model.losses(batch)
-        rows[:] = [
-            torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
-            for loss in losses
-        ]
-        values = torch.stack([loss.detach().double() for loss in losses])
-        numbers.copy_(torch.cat([values, functional.gramian(rows).flatten()]), non_blocking=True)
-
-    def update():
-        functional.combine(rows, weights, [p.grad for p in params])
-        base.step()
-
-    gather()
-    update()
-    first = graph_of(gather, warmup=1)
-    second = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(second, pool=first.pool()):
-        update()
-
-    def step():
-        first.replay()
-        torch.cuda.current_stream().synchronize()
-        report = functional.epo_weights(numbers[:2], numbers[2:].reshape(2, 2), [0.7, 0.3])
-        weights.copy_(report.weights.pin_memory(), non_blocking=True)
-        second.replay()
-
-    return step
-
-
-def torchjd_step(batch):
-    autojac = importlib.import_module("torchjd.autojac")
-    aggregation = importlib.import_module("torchjd.aggregation")
-    model = LeNet().to(DEVICE)
-    base = torch.optim.Adam(model.parameters(), lr=1e-4, capturable=True)
-    aggregator = aggregation.MGDA()
-
-    def step():
-        autojac.backward(model.losses(batch))
-        autojac.jac_to_grad(model.parameters(), aggregator, optimize_gramian_computation=True)
-        base.step()
-
-    return step
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
@@ -306,7 +215,6 @@ def main() -> int:
     print(f"copy: {bandwidth / 1e12:.2f} TB/s, read and written")
     gramian_table(bandwidth, quick)
     min_norm_table()
-    lenet_table()
     return 1 if failed else 0
 
 
