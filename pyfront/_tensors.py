@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyfront._arguments import FloatArray, VectorLike, require, vector
-from pyfront.gradients import TaskGradients
+from pyfront.task_gradients import TaskGradients
 
 __all__ = ["as_rows", "as_weights", "buffer_for", "check_out"]
 

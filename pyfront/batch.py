@@ -13,7 +13,9 @@ from torch import Tensor
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, require
 from pyfront.features import Split
-from pyfront.gradients import Engine, Row, TaskGradients, as_losses, loss_values
+from pyfront.gradients import Engine
+from pyfront.losses import as_losses, loss_values
+from pyfront.task_gradients import Row, TaskGradients, add_rows, direction_buffers
 
 __all__ = [
     "Accumulated",
@@ -56,7 +58,7 @@ class Accumulated(NamedTuple):
         """The sum with the rows of the next micro-batch; what only those have stays as it is."""
         if len(self.rows[0]) != len(rows[0]):
             raise ValueError("losses: the parameters have changed since accumulate()")
-        sums = [grad.add_rows(a, b) for a, b in zip(self.rows, rows, strict=False)]
+        sums = [add_rows(a, b) for a, b in zip(self.rows, rows, strict=False)]
         return sums + rows[len(sums) :]
 
 
@@ -203,13 +205,13 @@ def combined(
     heads = _combined(gradients.select(range(count)), weights, params, own)
     at_features = gradients.select(range(count, count + len(split.features)))
     v = _combined(at_features, weights, [z.detach() for z in split.features], None)
-    return grad.add_rows(heads, split.trunk_gradient(v, retain_graph))
+    return add_rows(heads, split.trunk_gradient(v, retain_graph))
 
 
 def _combined(
     gradients: TaskGradients, weights: FloatArray, targets: Sequence[Tensor], own: list[int] | None
 ) -> list[Tensor | None]:
-    out = grad.direction_buffers(gradients, targets)
+    out = direction_buffers(gradients, targets)
     if own is None:
         gradients.combine(weights, out)
         return out

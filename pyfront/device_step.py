@@ -20,9 +20,10 @@ from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorsLike, require
 from pyfront.batch import Batch, Losses, check_gramian, refuse_several_processes
 from pyfront.devices import Decision
-from pyfront.gradients import TaskGradients
+from pyfront.losses import as_losses
 from pyfront.report import DeviceReport, Report
 from pyfront.roles import left_out, own_blocks
+from pyfront.task_gradients import TaskGradients, direction_buffers
 
 if TYPE_CHECKING:
     from pyfront.optimizer import MultiTaskOptimizer
@@ -82,9 +83,9 @@ def backward(
 ) -> Report:
     """:meth:`MultiTaskOptimizer.backward` for losses on a CUDA device."""
     refuse_several_processes()
-    roots = grad.as_losses(losses)
+    roots = as_losses(losses)
     m = len(roots)
-    roots += [] if fixed is None else grad.as_losses([fixed], name="fixed")
+    roots += [] if fixed is None else as_losses([fixed], name="fixed")
     _check_devices(roots)
     batch = Batch(
         roots,
@@ -125,7 +126,7 @@ def _by_gramian(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Re
     own = None if roles is None else own_blocks(roles, opt.param_groups)
     c, diagonal = _gramian(gradients, left_out(opt.gramian_over, own, opt.param_groups))
     values = _values(batch).to(c.device)
-    buffers = grad.direction_buffers(gradients, params)  # before the decision changes anything
+    buffers = direction_buffers(gradients, params)  # before the decision changes anything
     decider = _decider(opt)
     if decider is not None:
         c = c[:m, :m].contiguous()

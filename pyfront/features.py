@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from pyfront.gradients import Row, check_reached, explained
+from pyfront.gradients import check_reached, explained
+from pyfront.task_gradients import Row
 
 __all__ = ["Features", "Split", "as_features"]
 

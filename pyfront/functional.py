@@ -6,10 +6,9 @@ computed and returned in float64, on the CPU, or on the device of a CUDA input.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple, TypeAlias, cast, get_args, overload
+from typing import TypeAlias, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from pyfront import _core, devices
 from pyfront._arguments import (
-    FloatArray,
     MatrixLike,
     VectorLike,
     choice,
@@ -28,10 +26,17 @@ from pyfront._arguments import (
     vector,
 )
 from pyfront._tensors import as_rows, as_weights, buffer_for, check_out
-from pyfront.gradients import TaskGradients
-from pyfront.highs import highs_library_path
 from pyfront.preferences import as_preference, as_reference_vectors, check_index
 from pyfront.report import Report
+from pyfront.solvers import (
+    Descent,
+    ParetoMtlPhase,
+    epo,
+    min_norm,
+    pareto_mtl,
+    require_finite_gramian,
+)
+from pyfront.task_gradients import TaskGradients
 
 __all__ = [
     "combine",
@@ -43,8 +48,6 @@ __all__ = [
 ]
 
 Gradients: TypeAlias = "Sequence[Sequence[Tensor | None]] | Tensor | NDArray[np.floating]"
-Descent: TypeAlias = Literal["restricted", "relaxed"]
-ParetoMtlPhase: TypeAlias = Literal["feasibility", "descent", "convergence"]
 
 
 def gramian(gradients: Gradients) -> Tensor:
@@ -296,59 +299,6 @@ def pareto_mtl_weights(
     return replace(report, weights=_beside(report.weights, gramian))
 
 
-# -------------------------------------------------------------------------- used by the methods too
-
-
-def epo(
-    losses: FloatArray,
-    gramian: FloatArray,
-    preference: FloatArray,
-    epsilon: float,
-    descent: Descent,
-) -> Report:
-    """:func:`epo_weights` on arrays that have been checked."""
-    weights, phase, status, mu, _ = _epo_solver().solve(
-        losses, gramian, preference, epsilon, descent == "restricted"
-    )
-    return Report(torch.from_numpy(weights), phase=phase, status=status, non_uniformity=mu)
-
-
-def pareto_mtl(
-    losses: FloatArray,
-    gramian: FloatArray,
-    vectors: FloatArray,
-    index: int,
-    phase: ParetoMtlPhase,
-    epsilon: float,
-) -> Report:
-    """:func:`pareto_mtl_weights` on arrays that have been checked, with unit vectors."""
-    weights, status, gap = _core.pareto_mtl(losses, gramian, vectors, index, phase, epsilon)
-    return Report(weights=torch.from_numpy(weights), phase=phase, status=status, gap=gap)
-
-
-class MinNorm(NamedTuple):
-    """Answer of the min-norm solver."""
-
-    weights: FloatArray
-    gap: float
-    status: str
-
-
-def min_norm(gramian: FloatArray) -> MinNorm:
-    """:func:`min_norm_weights` on arrays, with the solver's status."""
-    weights, gap, status = _core.min_norm(gramian)
-    if status == "nonfinite":
-        require_finite_gramian(gramian)
-    return MinNorm(weights, gap, status)
-
-
-def require_finite_gramian(gramian: FloatArray) -> None:
-    """Raises a ``ValueError`` that names the first entry that is NaN or infinite."""
-    if not np.isfinite(gramian).all():
-        i, j = np.argwhere(~np.isfinite(gramian))[0]
-        raise ValueError(f"gramian[{i}][{j}] = {gramian[i, j]}: must be finite")
-
-
 def _min_norm_on_device(gramian: Tensor) -> tuple[Tensor, float]:
     c = gramian.detach().double().contiguous()
     if c.dim() != 2 or c.shape[0] != c.shape[1] or c.numel() == 0:
@@ -364,13 +314,3 @@ def _min_norm_on_device(gramian: Tensor) -> tuple[Tensor, float]:
 def _beside(weights: Tensor, like: object) -> Tensor:
     """The weights, on the device of a CUDA input."""
     return weights.to(like.device) if isinstance(like, Tensor) and like.is_cuda else weights
-
-
-_solvers = threading.local()  # a HiGHS handle must not be shared between threads
-
-
-def _epo_solver() -> _core.EpoSolver:
-    solver: _core.EpoSolver | None = getattr(_solvers, "epo", None)
-    if solver is None:
-        solver = _solvers.epo = _core.EpoSolver(highs_library_path())
-    return solver

@@ -27,10 +27,11 @@ from pyfront.batch import (
 )
 from pyfront.delegation import Memory
 from pyfront.features import Features, Split
-from pyfront.gradients import Engine, TaskGradients
+from pyfront.gradients import Engine
 from pyfront.preferring import PreferringOptimizer
 from pyfront.report import Report
 from pyfront.roles import GramianOver, as_gramian_over, left_out, own_blocks, task_specific
+from pyfront.task_gradients import Row, TaskGradients, assign
 
 __all__ = ["MultiTaskOptimizer"]
 
@@ -287,14 +288,14 @@ class MultiTaskOptimizer(PreferringOptimizer):
 
     def _rows(
         self, batch: Batch, params: list[Tensor], split: Split | None, retain_graph: bool
-    ) -> list[grad.Row]:
+    ) -> list[Row]:
         engine = self._engine_for(batch.losses)
         rows = task_rows(batch, params, engine, split, retain_graph)
         return rows if self._accumulated is None else self._accumulated.plus(rows)
 
     def _weighted_gradient(
         self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
-    ) -> grad.Row:
+    ) -> Row:
         engine = self._engine_for(batch.losses, params)
         weights = self._with_fixed(report, batch).tolist()
         return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
@@ -346,7 +347,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
             for p in group["params"]:
                 if not p.requires_grad:
                     p.grad = None  # a frozen parameter must not move on an old direction
-        grad.assign(params, direction)
+        assign(params, direction)
         self.memory = self.settled() if kept is None else kept
         if roles is not None:
             self.memory["task_specific"] = roles
@@ -369,7 +370,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         self.engine = grad.choose_engine(self.engine, losses, params)
         return self.engine
 
-    def _roles(self, rows: Sequence[grad.Row], count: int) -> list[bool | None] | None:
+    def _roles(self, rows: Sequence[Row], count: int) -> list[bool | None] | None:
         """For each of ``count`` parameters whether it is of one task; None if no option asks."""
         if self.gramian_over != "shared" and self.task_gradients == "weighted":
             return None

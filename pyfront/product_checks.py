@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from pyfront._arguments import FloatArray
-from pyfront.gradients import Engine, Row, explained, weighted_gradient, widened
+from pyfront.gradients import Engine, explained, weighted_gradient
 from pyfront.graph import graph_nodes, reaches
+from pyfront.losses import widened
 from pyfront.replay import Replay
+from pyfront.task_gradients import Row
 
 __all__ = [
     "Verified",

@@ -16,12 +16,13 @@ from pyfront._arguments import FloatArray, VectorLike, VectorsLike, choice
 from pyfront.batch import Batch, Losses
 from pyfront.delegation import Memory
 from pyfront.dual import Pace
-from pyfront.gradients import Row, add_rows, weighted_gradient
+from pyfront.gradients import weighted_gradient
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.product_checks import Verified
 from pyfront.products import Products, gramian_product
 from pyfront.replay import Replay
 from pyfront.report import Report
+from pyfront.task_gradients import Row, add_rows
 
 __all__ = ["ProductMethod"]
 

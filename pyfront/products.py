@@ -31,18 +31,9 @@ from torch.autograd import forward_ad
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from pyfront._arguments import FloatArray, VectorLike, choice, require, vector
-from pyfront.gradients import (
-    Engine,
-    Row,
-    as_losses,
-    check_reached,
-    explained,
-    loss_values,
-    scalars,
-    weighted_gradient,
-    widened,
-)
+from pyfront.gradients import Engine, check_reached, explained, weighted_gradient
 from pyfront.linear_record import linear_record
+from pyfront.losses import as_losses, loss_values, scalars, widened
 from pyfront.product_checks import (
     Verified,
     check_hidden,
@@ -54,6 +45,7 @@ from pyfront.product_checks import (
     unsupported,
 )
 from pyfront.replay import Replay, check_same
+from pyfront.task_gradients import Row
 
 __all__ = ["Product", "Products", "gramian_product"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor
 
 from pyfront._arguments import choice
-from pyfront.gradients import Row
+from pyfront.task_gradients import Row
 
 __all__ = ["GramianOver", "as_gramian_over", "left_out", "own_blocks", "task_specific"]
 

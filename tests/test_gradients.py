@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pyfront import gradients as grad
-from pyfront.gradients import TaskGradients
+from pyfront.task_gradients import TaskGradients, assign, direction_buffers
 
 
 def reference(losses, params):
@@ -109,9 +109,9 @@ def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device)
         torch.from_numpy(gradients.gramian()), jacobian @ jacobian.T, rtol=1e-12, atol=1e-12
     )
     weights = torch.linspace(0.3, 1.0, len(losses), dtype=torch.float64)
-    grad.assign(params, (out := grad.direction_buffers(gradients, params)))
+    assign(params, (out := direction_buffers(gradients, params)))
     gradients.combine(weights.numpy(), out)
-    grad.assign(params, out)
+    assign(params, out)
     flat = torch.cat(
         [(torch.zeros_like(p) if p.grad is None else p.grad).double().reshape(-1) for p in params]
     ).cpu()
@@ -127,9 +127,9 @@ def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device)
 def test_grad_is_dense_and_unshared(case):
     losses, params = case()
     gradients = TaskGradients(grad.task_rows(losses, params, "grad", False))
-    out = grad.direction_buffers(gradients, params)
+    out = direction_buffers(gradients, params)
     gradients.combine(torch.ones(len(losses)).double().numpy(), out)
-    grad.assign(params, out)
+    assign(params, out)
     assert len({p.grad.data_ptr() for p in params}) == len(params)
     for p in params:
         assert p.grad.stride() == p.stride()

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from pyfront._arguments import FloatArray, VectorLike, choice, number
-from pyfront.functional import Descent, epo
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
+from pyfront.solvers import Descent, epo
 from pyfront.units import Units
 
 __all__ = ["EPO"]

@@ -12,9 +12,9 @@ from pyfront import devices
 from pyfront._arguments import FloatArray, choice, require
 from pyfront.device_step import DecidesOnDevice
 from pyfront.devices import Decision
-from pyfront.functional import min_norm
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
+from pyfront.solvers import min_norm
 
 __all__ = ["MGDA"]
 

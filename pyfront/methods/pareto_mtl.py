@@ -16,10 +16,10 @@ from pyfront.batch import Losses
 from pyfront.delegation import Memory
 from pyfront.device_step import DecidesOnDevice
 from pyfront.devices import Decision
-from pyfront.functional import ParetoMtlPhase, min_norm, pareto_mtl
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.preferences import as_reference_vectors, check_index
 from pyfront.report import Report
+from pyfront.solvers import ParetoMtlPhase, min_norm, pareto_mtl
 
 __all__ = ["ParetoMTL"]
 

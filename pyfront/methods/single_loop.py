@@ -12,16 +12,12 @@ from torch import Tensor
 from pyfront._arguments import FloatArray, VectorsLike, choice, number
 from pyfront.batch import Batch, Losses, finite
 from pyfront.dual import onto_simplex, step_length
-from pyfront.gradients import (
-    Row,
-    add_rows,
-    as_losses,
-    loss_values,
-    weighted_gradient,
-)
+from pyfront.gradients import weighted_gradient
 from pyfront.graph import share_a_graph
+from pyfront.losses import as_losses, loss_values
 from pyfront.product_method import ProductMethod
 from pyfront.report import Report
+from pyfront.task_gradients import Row, add_rows
 
 __all__ = ["SingleLoopMGDA"]
 
