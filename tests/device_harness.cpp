@@ -9,7 +9,9 @@
 #include "cuda_runtime.h"  // the emulated one
 
 #define __shared__ static  // one thread block runs at a time
-#define asm(...) emulation::multiply(sums, left, right)
+#define asm(...)                                               \
+  static_assert(#__VA_ARGS__ == emulation::product_statement); \
+  emulation::multiply(sums, left, right)
 #include "gramian.cu"
 #undef asm
 #undef __shared__
@@ -52,6 +54,23 @@ void allow(const pf::GradientTable& table) {
   }
 }
 
+// The calls are for device 1, and device 0 is current.
+CUstream_st streams[] = {{.device = 0}, {.device = 1}};
+dev::Stream stream{.device = 1, .handle = &streams[1]};
+
+// What a call throws, or leaves otherwise than it was, is a fault too.
+template <class Call>
+void checked(const Call& call) {
+  try {
+    call();
+  } catch (const std::exception& error) {
+    watch::fault(error.what());
+  }
+  if (emulation::current_device != 0) watch::fault("another device than before is current");
+  if (cudaGetLastError() != cudaSuccess) watch::fault("the next check would find an old error");
+  emulation::current_device = 0;
+}
+
 pf::GradientTable table_of(int tasks, int blocks, void** pointers, const std::int64_t* lengths,
                            const std::uint8_t* dtypes) {
   const auto count = static_cast<std::size_t>(blocks);
@@ -84,7 +103,18 @@ void emulate_product(int by_shuffles, const double* left, const double* right, d
   allow(left, 32);
   allow(right, 32);
   allow(sums, 64);
-  dev::launch(product_kernel, "product", 1, dev::warp_lanes, 0, {}, by_shuffles, left, right, sums);
+  checked([&] {
+    dev::launch(product_kernel, "product", 1, dev::warp_lanes, 0, stream, by_shuffles, left, right,
+                sums);
+  });
+}
+
+// The device of the calls, the one whose stream they are given, and the bytes of shared memory that
+// a thread block of device 1 may ask for.
+void set_device(int device, int device_of_stream, int shared_bytes) {
+  stream = {.device = device, .handle = &streams[device_of_stream]};
+  emulation::devices[1].shared_bytes = shared_bytes;
+  for (auto& each : emulation::devices) each.reserved.clear();
 }
 
 // The order in which the lanes of a thread block take their turns.
@@ -105,7 +135,7 @@ int emulate_gramian(int tasks, int blocks, void** pointers, const std::int64_t* 
   allow(jacobian);
   allow(partials.data(), std::ssize(partials));
   allow(c, tasks * tasks);
-  dev::gramian(plan, tasks, c, partials.data(), {});
+  checked([&] { dev::gramian(plan, tasks, c, partials.data(), stream); });
   return static_cast<int>(plan.launches.size());
 }
 
@@ -120,7 +150,7 @@ void emulate_combine(int tasks, int blocks, void** pointers, void** direction,
   allow(target);
   allow(weights, tasks);
   const auto plan = dev::plan_combine(jacobian, target, multiprocessors);
-  dev::combine(plan, tasks, weights, {});
+  checked([&] { dev::combine(plan, tasks, weights, stream); });
 }
 
 // The plan for lengths that no memory holds: for each launch tiles, grid, blocks, filled slots, the
@@ -159,7 +189,7 @@ void emulate_min_norm(const double* gramian, int tasks, const double* losses, do
   allow(losses, tasks);
   allow(weights, tasks);
   allow(outcome, 2);
-  dev::min_norm(gramian, tasks, losses, weights, outcome, {});
+  checked([&] { dev::min_norm(gramian, tasks, losses, weights, outcome, stream); });
 }
 
 // `numbers`: epsilon, warm-up steps, share of the average, whether weights are scaled; `state`
@@ -178,14 +208,16 @@ void emulate_pareto_mtl(int tasks, int vectors, int index, const double* numbers
   allow(workspace.data(), std::ssize(workspace));
   allow(weights, tasks);
   allow(outcome, 3);
-  dev::pareto_mtl({.tasks = tasks,
-                   .vectors = vectors,
-                   .index = index,
-                   .epsilon = numbers[0],
-                   .warmup_steps = static_cast<std::int64_t>(numbers[1]),
-                   .average = numbers[2],
-                   .rescale = numbers[3] != 0.0},
-                  losses, gramian, reference_vectors, state, workspace.data(), weights, outcome,
-                  {});
+  const dev::ParetoMtlStep step{.tasks = tasks,
+                                .vectors = vectors,
+                                .index = index,
+                                .epsilon = numbers[0],
+                                .warmup_steps = static_cast<std::int64_t>(numbers[1]),
+                                .average = numbers[2],
+                                .rescale = numbers[3] != 0.0};
+  checked([&] {
+    dev::pareto_mtl(step, losses, gramian, reference_vectors, state, workspace.data(), weights,
+                    outcome, stream);
+  });
 }
 }

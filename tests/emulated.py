@@ -28,7 +28,7 @@ def obstacle():
 
 
 class FaultError(AssertionError):
-    """A kernel's access that a GPU would not put right."""
+    """What a GPU would not put right, or what a call throws."""
 
 
 def compiled(source):
@@ -36,7 +36,7 @@ def compiled(source):
 
     Its functions whose names begin with ``emulate_`` raise :class:`FaultError` for accesses of the
     kernels out of bounds, misaligned, of shared memory that nobody has written, or that nothing
-    orders.
+    orders; for lanes that do not meet; and for what the call throws.
     """
     tests = ROOT / "tests"
     flags = ["-std=c++20", "-O1", "-fPIC", "-ffp-contract=off", "-fno-threadsafe-statics"]
@@ -107,7 +107,9 @@ def combine(harness, rows, weights, out, multiprocessors=2):
     """Writes d into the tensors ``out``."""
     lengths, dtypes = [g.numel() for g in out], [g.dtype for g in out]
     m, blocks, addresses, sizes, types = arguments(rows, lengths, dtypes)
-    targets = np.array([0 if g.numel() == 0 else g.data_ptr() for g in out], dtype=np.uint64)
+    # a tensor's own data_ptr() is null where it is empty
+    starts = [g.untyped_storage().data_ptr() + g.storage_offset() * g.element_size() for g in out]
+    targets = np.array(starts, dtype=np.uint64)
     harness.emulate_combine(
         m,
         blocks,

@@ -5,6 +5,7 @@ left to test_device.py, which needs one.
 """
 
 import itertools
+import re
 
 import emulated
 import numpy as np
@@ -19,14 +20,18 @@ from pyfront import _core
 from pyfront.preferences import as_reference_vectors
 
 CAPACITY = 480  # words of a table
+SHARED_BYTES = 232448  # of a thread block of an H100
+USUAL_SHARED_BYTES = 48 << 10  # of a kernel that has not asked for more
 
 
 @pytest.fixture(params=["forwards", "backwards"])
 def harness(harness, request):
     """The kernels with the lanes of a thread block in this order."""
     harness.run_lanes_backwards(int(request.param == "backwards"))
+    harness.set_device(1, 1, SHARED_BYTES)
     yield harness
     harness.run_lanes_backwards(0)
+    harness.set_device(1, 1, SHARED_BYTES)
 
 
 def sample(seed, tasks, lengths, dtypes, absent=0.0, shift=0):
@@ -97,6 +102,21 @@ def test_any_alignment_and_mixed_dtypes(harness, shift):
     c, launches = emulated.gramian(harness, rows, lengths, dtypes)
     assert launches == 4
     assert_gramian(c, rows)
+
+
+@pytest.mark.parametrize("shifted", range(4))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_row_or_the_direction_off_a_vector(harness, dtype, shifted):
+    tasks = 3
+    rows = [sample(task, 1, (700,), [dtype], shift=task == shifted)[0] for task in range(tasks + 1)]
+    (out,) = rows.pop()
+    c, _ = emulated.gramian(harness, rows, (700,), [dtype])
+    assert_gramian(c, rows)
+    expected = out.clone()
+    emulated.combine(harness, rows, np.ones(tasks), [out])
+    jacobian = _core.GradientTable(rows, torch.Tensor)
+    _core.combine(jacobian, np.ones(tasks), _core.GradientTable([[expected]], torch.Tensor), 1)
+    assert torch.equal(out, expected)
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 3, 200])
@@ -203,6 +223,12 @@ def test_combine_keeps_what_lies_around_a_block(harness):
     assert torch.equal(memory[42:], torch.full((22,), 7.0))
 
 
+def test_combine_of_empty_blocks_alone_launches_nothing(harness):
+    memory = torch.full((8,), 7.0)
+    emulated.combine(harness, [[memory[:0]], [None]], np.ones(2), [memory[4:4]])
+    assert torch.equal(memory, torch.full((8,), 7.0))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_zero_weights_hide_nothing(harness, bad):
     rows = sample(10, 3, (300,), [torch.float32])
@@ -275,7 +301,7 @@ def test_pareto_mtl_takes_the_steps_of_the_class(harness, tasks, vectors, index,
 @pytest.mark.parametrize("phase", ["feasibility", "descent", "convergence"])
 def test_pareto_mtl_gives_the_bits_of_the_processor(harness, phase):
     rng = np.random.default_rng(0)
-    for m, count in ((2, 5), (3, 1), (4, 7), (8, 20)):
+    for m, count in ((2, 5), (3, 1), (4, 7), (8, 20), (3, 62)):
         jacobian = rng.standard_normal((m, m + 2))
         c, losses = jacobian @ jacobian.T, rng.random(m)
         vectors = np.abs(rng.standard_normal((count, m)))
@@ -297,3 +323,58 @@ def test_pareto_mtl_gives_the_bits_of_the_processor(harness, phase):
         )
         assert own.tolist() == weights.tolist()
         assert (own_gap, _core.STATUSES[number]) == (gap, status)
+
+
+def any_min_norm(harness, m):
+    emulated.min_norm(harness, np.eye(m))
+
+
+def any_pareto_mtl(harness, m):
+    """Of two tasks and as many vectors as make a problem of m weights."""
+    options = {"index": 0, "epsilon": 0.0, "steps": 1, "average": 0.0, "rescale": False}
+    losses, vectors, state = np.ones(2), np.ones((m - 1, 2)), np.zeros(5)
+    emulated.pareto_mtl(harness, losses, np.eye(2), vectors, state, **options)
+
+
+def any_gramian(harness, m):
+    emulated.gramian(harness, sample(0, m, (9,), [torch.float32]), (9,), [torch.float32])
+
+
+def any_combine(harness, m):
+    rows = sample(0, m, (9,), [torch.float32])
+    emulated.combine(harness, rows, np.ones(m), [torch.zeros(9)])
+
+
+@pytest.mark.parametrize("call", [any_min_norm, any_pareto_mtl])
+def test_shared_memory_sets_the_limit_on_the_weights(harness, call):
+    def refusal(limit):
+        harness.set_device(1, 1, limit)
+        words = f"64 weights: it needs [0-9]+ bytes of shared memory, CUDA device 1 has {limit}"
+        with pytest.raises(emulated.FaultError, match=words) as raised:
+            call(harness, 64)
+        return int(re.search("needs ([0-9]+)", str(raised.value))[1])
+
+    bytes_needed = refusal(USUAL_SHARED_BYTES)
+    assert bytes_needed == refusal(bytes_needed - 1)
+    harness.set_device(1, 1, bytes_needed)
+    call(harness, 64)
+
+
+CALLS = {
+    any_min_norm: "launch of the min-norm kernel",
+    any_pareto_mtl: "launch of the Pareto MTL kernel",
+    any_gramian: "launch of the Gramian kernel",
+    any_combine: "launch of the combination kernel",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_error_names_the_call_and_the_device(harness, call):
+    harness.set_device(1, 0, SHARED_BYTES)
+    words = f"{CALLS[call]} on CUDA device 1: invalid resource handle"
+    with pytest.raises(emulated.FaultError, match=f"1 faults, the first: {words}"):
+        call(harness, 3)
+    harness.set_device(2, 1, SHARED_BYTES)
+    words = "(cudaSetDevice|cudaDeviceGetAttribute) on CUDA device 2: invalid device ordinal"
+    with pytest.raises(emulated.FaultError, match=f"1 faults, the first: {words}"):
+        call(harness, 3)

@@ -27,11 +27,14 @@ struct Cell {
   bool written = false;
   std::vector<Place> reads;  // since that write: the last one of each lane of the latest block
   bool read_by_earlier_block = false;
+  std::uint64_t epoch = 0;
+  bool left_over = false;  // holds what an earlier thread block has written
 };
 using Cells = std::unordered_map<std::uintptr_t, Cell>;
 
 Cells of_launch;
 Cells of_block;                                    // of the image: each thread block has its own
+std::uint64_t epoch = 0;                           // thread blocks that have begun
 std::map<std::uintptr_t, std::uintptr_t> allowed;  // begin and end
 Range image;
 Range shared;  // as much of it as the launch asked for
@@ -50,17 +53,11 @@ bool ordered(const Place& before, const Place& after) {
          before.warp_barriers < after.warp_barriers;
 }
 
-std::string name(const Place& place) {
-  return "lane " + std::to_string(place.lane) + " of block " + std::to_string(place.block);
-}
-
-void fault(const std::string& words) {
-  if (count++ == 0) first = name(*now) + " " + words;
-}
+void lane_fault(const std::string& words) { fault(name(*now) + " " + words); }
 
 void read(Cell& cell) {
   if (cell.written && !ordered(cell.write, *now)) {
-    fault("reads what " + name(cell.write) + " writes, and nothing orders them");
+    lane_fault("reads what " + name(cell.write) + " writes, and nothing orders them");
   }
   if (!cell.reads.empty() && cell.reads.front().block != now->block) {
     cell.read_by_earlier_block = true;
@@ -74,14 +71,14 @@ void read(Cell& cell) {
 
 void write(Cell& cell) {
   if (cell.written && !ordered(cell.write, *now)) {
-    fault("writes what " + name(cell.write) + " writes, and nothing orders them");
+    lane_fault("writes what " + name(cell.write) + " writes, and nothing orders them");
   }
-  if (cell.read_by_earlier_block) fault("writes what an earlier block reads");
+  if (cell.read_by_earlier_block) lane_fault("writes what an earlier block reads");
   for (const auto& read : cell.reads) {
     if (ordered(read, *now)) continue;
-    fault("writes what " + name(read) + " reads, and nothing orders them");
+    lane_fault("writes what " + name(read) + " reads, and nothing orders them");
   }
-  cell = {.write = *now, .written = true, .reads = {}, .read_by_earlier_block = false};
+  cell = {.write = *now, .written = true, .epoch = epoch};
 }
 
 bool in_bounds(const Range& range) {
@@ -94,12 +91,16 @@ bool in_bounds(const Range& range) {
 void look(const Range& range, bool writes) {
   const auto bytes = range.end - range.begin;
   const auto words = (writes ? "writes " : "reads ") + std::to_string(bytes) + " bytes ";
-  if (!in_bounds(range)) return fault(words + "out of bounds");
-  if (bytes <= 16 && range.begin % bytes != 0) fault(words + "at no multiple of that");
+  if (!in_bounds(range)) return lane_fault(words + "out of bounds");
+  if (bytes <= 16 && range.begin % bytes != 0) lane_fault(words + "at no multiple of that");
   auto& cells = image.holds(range) ? of_block : of_launch;
   for (auto at = range.begin; at < range.end; at += granule) {
     auto& cell = cells[at / granule];
-    if (!writes && !cell.written && shared.holds(range)) fault(words + "that no lane has written");
+    if (&cells == &of_block && cell.epoch != epoch) {
+      cell = {.epoch = epoch, .left_over = cell.written || cell.left_over};
+    }
+    const bool of_nobody = !cell.written && (cell.left_over || shared.holds(range));
+    if (!writes && of_nobody) lane_fault(words + "that no lane has written");
     writes ? write(cell) : read(cell);
   }
 }
@@ -113,6 +114,13 @@ void look(const void* memory, std::size_t bytes, bool writes) {
 }
 
 }  // namespace
+
+std::string name(const Place& place) {
+  return "lane " + std::to_string(place.lane) + " of block " + std::to_string(place.block);
+}
+void fault(const std::string& words) {
+  if (count++ == 0) first = words;
+}
 
 void allow(const void* memory, std::size_t bytes) {
   if (memory == nullptr) return;
@@ -132,7 +140,7 @@ void begin_launch(std::size_t shared_bytes) {
   of_launch.clear();
   shared.end = shared.begin + shared_bytes;
 }
-void begin_block() { of_block.clear(); }
+void begin_block() { ++epoch; }
 void begin(const Place* place, const void* memory, std::size_t bytes) {
   now = place;
   stack = Range(memory, bytes);

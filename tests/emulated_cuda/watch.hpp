@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace emulation::watch {
 
@@ -18,6 +19,10 @@ struct Place {
   std::uint32_t block_barriers = 0;  // that it has passed
   std::uint32_t warp_barriers = 0;
 };
+
+std::string name(const Place& place);
+// Counts what is wrong, and keeps the first of it in words.
+void fault(const std::string& words);
 
 // Memory of the device that launches may touch.
 void allow(const void* memory, std::size_t bytes);
