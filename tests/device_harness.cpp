@@ -117,6 +117,9 @@ void set_device(int device, int device_of_stream, int shared_bytes) {
   for (auto& each : emulation::devices) each.reserved.clear();
 }
 
+// As if work before the next launch had read out of bounds.
+void fail_late() { emulation::late_error = cudaErrorIllegalAddress; }
+
 // The order in which the lanes of a thread block take their turns.
 void run_lanes_backwards(int backwards) { emulation::reversed = backwards != 0; }
 

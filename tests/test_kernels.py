@@ -378,3 +378,11 @@ def test_an_error_names_the_call_and_the_device(harness, call):
     words = "(cudaSetDevice|cudaDeviceGetAttribute) on CUDA device 2: invalid device ordinal"
     with pytest.raises(emulated.FaultError, match=f"1 faults, the first: {words}"):
         call(harness, 3)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_error_of_earlier_work_is_told_from_our_own(harness, call):
+    harness.fail_late()
+    words = "on CUDA device 1: an illegal memory access was encountered; earlier work may be the"
+    with pytest.raises(emulated.FaultError, match=words):
+        call(harness, 3)

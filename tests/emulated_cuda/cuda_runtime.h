@@ -17,6 +17,7 @@ constexpr cudaError_t cudaErrorInvalidValue = 1;
 constexpr cudaError_t cudaErrorInvalidConfiguration = 9;
 constexpr cudaError_t cudaErrorInvalidDevice = 101;
 constexpr cudaError_t cudaErrorInvalidResourceHandle = 400;
+constexpr cudaError_t cudaErrorIllegalAddress = 700;
 
 struct CUstream_st {
   int device = 0;
@@ -45,6 +46,7 @@ struct Device {
 inline Device devices[] = {{.shared_bytes = 65536}, {.shared_bytes = 232448}};  // a T4, an H100
 inline int current_device = 0;
 inline cudaError_t last_error = cudaSuccess;
+inline cudaError_t late_error = cudaSuccess;  // of earlier work, that the next launch reports
 
 inline cudaError_t fail(cudaError_t error) { return last_error = error; }
 inline bool exists(int device) { return 0 <= device && device < std::ssize(devices); }
@@ -55,6 +57,7 @@ inline cudaError_t refusal(const cudaLaunchConfig_t& config, const void* kernel)
   const auto own = reserved.find(kernel);
   const auto limit = static_cast<std::size_t>(own == reserved.end() ? 48 << 10 : own->second);
   const auto threads = config.blockDim.x;
+  if (late_error != cudaSuccess) return std::exchange(late_error, cudaSuccess);
   if (config.stream == nullptr || config.stream->device != current_device) {
     return cudaErrorInvalidResourceHandle;
   }
@@ -76,6 +79,8 @@ inline const char* cudaGetErrorString(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorInvalidResourceHandle:
       return "invalid resource handle";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
     default:
       return "no error";
   }
