@@ -6,6 +6,7 @@ one that is bound by memory (1e8 parameters). Timed as in gpu_timings.py.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -70,19 +71,19 @@ def step_table(make_model, batch, tasks, names):
         del model, opt, step
         torch.cuda.empty_cache()
     if "EPO" in names:
-        row("EPO", "2 graphs", lambda: epo_in_two_graphs(make_model().to(DEVICE), batch, tasks))
+        model = make_model().to(DEVICE)
+        uniform = [1.0 / tasks] * tasks
+        row("EPO", "2 graphs", lambda: epo_in_two_graphs(model, batch, uniform, adam(model)))
     if importlib.util.find_spec("torchjd") is not None:
         row("TorchJD MGDA", "eager", lambda: torchjd_step(make_model().to(DEVICE), batch))
     torch.cuda.empty_cache()
 
 
-def epo_in_two_graphs(model, batch, tasks):
-    """The loop of docs/gpu.md."""
-    params = list(model.parameters())
-    base = adam(model)
+def epo_in_two_graphs(model, batch, preference, base):
+    """The loop of docs/gpu.md: a function that makes a step."""
+    params, tasks = list(model.parameters()), len(preference)
     numbers = torch.empty(tasks + tasks**2, dtype=torch.float64, pin_memory=True)
     weights = torch.full((tasks,), 1.0 / tasks, dtype=torch.float64, device=DEVICE)
-    preference = [1.0 / tasks] * tasks
     for p in params:
         p.grad = torch.zeros_like(p)
     rows = []

@@ -37,6 +37,9 @@ def numbers(name: str, value: object) -> FloatArray:
     if isinstance(value, torch.Tensor):
         if value.is_complex():
             raise TypeError(f"{name}: expected real numbers, got a tensor of {value.dtype}")
+        if value.is_meta or value.layout is not torch.strided:
+            kind = "meta tensor" if value.is_meta else f"tensor of layout {value.layout}"
+            raise TypeError(f"{name}: expected dense numbers, got a {kind}")
         if value.dtype is not torch.float64 or value.device.type != "cpu":
             value = value.to("cpu", torch.float64)
         value = value.numpy(force=True)

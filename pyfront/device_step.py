@@ -42,6 +42,10 @@ class DecidesOnDevice(ABC):
         """Whether it does so with its present options."""
         return True
 
+    def weights_solved_for(self, tasks: int) -> int:
+        """The weights that its min-norm problem has at most; a device has memory for so many."""
+        return tasks
+
     @abstractmethod
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
@@ -61,10 +65,12 @@ def is_for(opt: MultiTaskOptimizer, losses: Losses, scaled: bool) -> bool:
     )
 
 
-def _decider(opt: MultiTaskOptimizer) -> DecidesOnDevice | None:
+def _decider(opt: MultiTaskOptimizer, c: Tensor | None = None) -> DecidesOnDevice | None:
+    """The method, if its decision can be made on the device, where C is."""
     if opt.weight_smoothing > 0.0 or not isinstance(opt, DecidesOnDevice):
         return None
-    return opt if opt.decides_on_device else None
+    fits = c is None or opt.weights_solved_for(c.shape[0]) <= devices.most_weights(c.device)
+    return opt if fits and opt.decides_on_device else None
 
 
 def on_cuda(opt: MultiTaskOptimizer, losses: Losses) -> bool:
@@ -86,7 +92,12 @@ def backward(
     roots = as_losses(losses)
     m = len(roots)
     roots += [] if fixed is None else as_losses([fixed], name="fixed")
-    _check_devices(roots)
+    _check_devices(roots, m)
+    if opt.report is None and devices.capturing(roots[0].device):
+        raise RuntimeError(
+            "a CUDA graph of the first step would set what the optimizers keep to its first value "
+            "at every replay: make a few steps before the capture"
+        )
     batch = Batch(
         roots,
         np.zeros(m),  # the values stay on the device
@@ -127,19 +138,21 @@ def _by_gramian(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Re
     c, diagonal = _gramian(gradients, left_out(opt.gramian_over, own, opt.param_groups))
     values = _values(batch).to(c.device)
     buffers = direction_buffers(gradients, params)  # before the decision changes anything
-    decider = _decider(opt)
+    extra = len(batch.losses) - m
+    traded = c[:m, :m].contiguous()
+    decider = _decider(opt, traded)
     if decider is not None:
-        c = c[:m, :m].contiguous()
         # what is not finite in a block that C is not over, or in the fixed loss, must reach the
         # weights all the same
-        seen = values[:m] + 0.0 * diagonal[:m] + (0.0 * (values[m:] + diagonal[m:])).sum()
-        decision = _scaled(opt, decider.decide_on_device(seen, c, batch.preference))
-        report: Report = DeviceReport(decision.weights, values[:m], c, decision.outcome)
+        seen = values[:m] + 0.0 * diagonal[:m]
+        if extra > 0:
+            seen = seen + (0.0 * (values[m:] + diagonal[m:])).sum()
+        decision = _scaled(opt, decider.decide_on_device(seen, traded, batch.preference))
+        report: Report = DeviceReport(decision.weights, values[:m], traded, decision.outcome)
         kept, weights = None, decision.weights
     else:
         report, kept = opt._weigh(*_read(opt, batch, values, c, diagonal))
         weights = devices.to_device(report.weights.numpy(), c.device)
-    extra = len(batch.losses) - m
     gradients.combine(torch.cat([weights, weights.new_ones(extra)]) if extra else weights, buffers)
     opt._commit(params, buffers, kept, roles)
     return report
@@ -155,11 +168,12 @@ def _scaled(opt: MultiTaskOptimizer, decision: Decision) -> Decision:
     return decision._replace(weights=decision.weights * decision.weights.numel())
 
 
-def _check_devices(losses: list[Tensor]) -> None:
+def _check_devices(losses: list[Tensor], tasks: int) -> None:
     for task, loss in enumerate(losses):
         if loss.device != losses[0].device:
+            name = f"losses[{task}]" if task < tasks else "fixed"
             raise ValueError(
-                f"losses[{task}]: is on {loss.device}, losses[0] is on {losses[0].device}; all "
+                f"{name}: is on {loss.device}, losses[0] is on {losses[0].device}; all "
                 "losses must be on one device"
             )
 

@@ -91,9 +91,8 @@ def to_device(values: FloatArray, device: torch.device) -> Tensor:
     """A copy of ``values`` on the device that the processor does not wait for."""
     if capturing(device):
         raise RuntimeError(
-            "a CUDA graph would copy these numbers again at every replay: make a step before the "
-            "capture, which puts what the method keeps on the device, and keep vectors and "
-            "preferences the same"
+            "a CUDA graph would copy these numbers anew at every replay: give a tensor that is on "
+            "the device, and a method its reference vectors when it is made"
         )
     return torch.from_numpy(values).pin_memory().to(device, non_blocking=True)
 
@@ -102,8 +101,8 @@ def to_host(*tensors: Tensor) -> list[FloatArray]:
     """The float64 numbers of CUDA tensors: one copy, and one wait for it."""
     if capturing(tensors[0].device):
         raise RuntimeError(
-            "this step decides on the host, which a CUDA graph cannot wait for: capture MGDA, "
-            "ParetoMTL or LinearScalarization, or EPO as two graphs around its linear program"
+            "these numbers are needed on the host, for which a CUDA graph cannot wait: capture a "
+            "step that decides on the device, or EPO as two graphs around its linear program"
         )
     device = tensors[0].device
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])

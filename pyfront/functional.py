@@ -161,7 +161,7 @@ def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
     Source: Sener and Koltun 2018; Lin et al. 2019, eq. (14); solved by Wolfe's nearest-point method
     (Wolfe 1976) instead of plain Frank-Wolfe, so that it ends at machine precision.
     """
-    if isinstance(gramian, Tensor) and gramian.is_cuda and devices.cuda_available():
+    if isinstance(gramian, Tensor) and _fits_its_device(gramian):
         return _min_norm_on_device(gramian)
     solution = min_norm(matrix("gramian", gramian))
     return _beside(torch.from_numpy(solution.weights), gramian), solution.gap
@@ -299,9 +299,20 @@ def pareto_mtl_weights(
     return replace(report, weights=_beside(report.weights, gramian))
 
 
+def _fits_its_device(gramian: Tensor) -> bool:
+    """Whether this Gramian is on a CUDA device that can solve for its weights."""
+    return bool(
+        gramian.is_cuda
+        and not gramian.is_complex()
+        and gramian.dim() == 2
+        and devices.cuda_available()
+        and gramian.shape[0] <= devices.most_weights(gramian.device)
+    )
+
+
 def _min_norm_on_device(gramian: Tensor) -> tuple[Tensor, float]:
     c = gramian.detach().double().contiguous()
-    if c.dim() != 2 or c.shape[0] != c.shape[1] or c.numel() == 0:
+    if c.shape[0] != c.shape[1] or c.numel() == 0:
         raise ValueError(f"gramian: expected a square matrix, got shape {list(c.shape)}")
     weights, outcome = devices.min_norm(c)
     assert outcome is not None

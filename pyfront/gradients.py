@@ -101,7 +101,7 @@ def weighted_gradient(
 ) -> Row:
     """Σ_j w_j g_j in one backward pass: T tensors fit to be ``.grad``, or None.
 
-    ``poison`` is 0, or NaN to make all of it NaN.
+    ``poison`` is 0, or NaN to make every weight NaN.
     """
     wide = widened(losses)
     roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]

@@ -57,7 +57,7 @@ def loss_values(losses: Sequence[Tensor]) -> FloatArray:
 def scalars(values: Sequence[Tensor | None]) -> list[float]:
     """The numbers of scalar tensors, 0 for None; one wait where all are on one CUDA device."""
     there = [value for value in values if value is not None]
-    if there and all(value.is_cuda and value.device == there[0].device for value in there):
+    if there and there[0].is_cuda and all(value.device == there[0].device for value in there):
         stacked = torch.stack([value.detach().reshape(()).double() for value in there])
         numbers: list[float] = devices.to_host(stacked)[0].tolist()
     else:

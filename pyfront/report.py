@@ -29,7 +29,8 @@ class Report:
             zero, or constraints cancel), ``"feasible"``, ``"iteration_limit"``,
             ``"fallback_relaxed"``, ``"fallback_min_norm"``,
             ``"unreachable"`` (feedback: the front does not seem to meet the ray),
-            ``"nonfinite"`` (nothing was solved; the weights are NaN).
+            ``"nonfinite"`` (nothing was solved; the weights
+            are NaN, but for fixed ones).
         gap: certificate of the min-norm solver, ≥ 0 and zero at the optimum.
         non_uniformity: μ of EPO, ≥ 0, zero exactly on the preference ray.
 

@@ -2,10 +2,12 @@
 
 import copy
 
+import gpu_steps
 import numpy as np
 import oracles
 import pytest
 import torch
+from gpu_timings import graph_of
 from samplers import SAMPLERS
 
 from pyfront import EPO, MGDA, LinearScalarization, ParetoMTL, _core, devices, functional
@@ -28,7 +30,7 @@ def assert_gramian(c, rows):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("tasks", [1, 2, 3, 8, 9, 33])
+@pytest.mark.parametrize("tasks", [1, 2, 3, 8, 9, 20, 33])
 def test_memory_that_starts_at_any_element(cuda, tasks, dtype):
     storage = torch.randn(tasks, 3000, device=cuda).to(dtype)
     rows = [[storage[i, i % 7 : i % 7 + 2500], storage[i, 2600 - i :][:17]] for i in range(tasks)]
@@ -175,26 +177,12 @@ def test_epo_waits_once_a_step(cuda, two_heads, monkeypatch):
     assert len(waits) == 3
 
 
-def captured(step, warmup=3):
-    """A graph of `step`, after some steps on a side stream as torch asks for."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(warmup):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph
-
-
 @pytest.mark.parametrize("method", ["MGDA", "ParetoMTL", "LinearScalarization"])
 def test_a_captured_step_is_the_eager_step(cuda, two_heads, method):
     x = torch.linspace(-1, 1, 30, device=cuda).reshape(6, 5)
     model, eager = two_heads.to(cuda), copy.deepcopy(two_heads).to(cuda)
     opt, other = make(method, model), make(method, eager)
-    graph = captured(lambda: opt.step(model.losses(x)))
+    graph = graph_of(lambda: opt.step(model.losses(x)))
     for _ in range(3):
         other.step(eager.losses(x))  # as the warm-up has; to capture runs nothing
     phases = []
@@ -210,60 +198,33 @@ def test_a_captured_step_is_the_eager_step(cuda, two_heads, method):
         assert phases == ["feasibility"] * 2 + ["descent"] * 4  # after six steps of each
 
 
-def test_a_capture_without_the_steps_before_it_is_refused(cuda, two_heads):
+def test_a_capture_of_a_first_step_or_of_one_that_waits_is_refused(cuda, two_heads):
     model = two_heads.to(cuda)
     x = torch.linspace(-1, 1, 30, device=cuda).reshape(6, 5)
     sum(model.losses(x)).backward()  # torch's own first time is not what is looked at
-    for method, words in (("ParetoMTL", "make a step before"), ("EPO", "decides on the host")):
+    first, on_host = "a few steps before the capture", "needed on the host"
+    for method, steps, words in (("MGDA", 0, first), ("ParetoMTL", 0, first), ("EPO", 1, on_host)):
         opt = make(method, model)
+        for _ in range(steps):
+            opt.step(model.losses(x))
         with pytest.raises(RuntimeError, match=words), torch.cuda.graph(torch.cuda.CUDAGraph()):
             opt.step(model.losses(x))
         torch.cuda.synchronize()
 
 
 def test_epo_as_two_graphs_around_the_program(cuda, two_heads):
-    """The example of docs/gpu.md."""
+    """The example of docs/gpu.md, as bench/gpu_steps.py times it."""
     x = torch.linspace(-1, 1, 30, device=cuda).reshape(6, 5)
     model = two_heads.to(cuda)
     params = list(model.parameters())
-    base = torch.optim.SGD(params, lr=0.1)
-    numbers = torch.empty(2 + 4, dtype=torch.float64, pin_memory=True)
-    weights = torch.full((2,), 0.5, dtype=torch.float64, device=cuda)
-    for p in params:
-        p.grad = torch.zeros_like(p)
-    rows = []
-
-    def gather():
-        losses = model.losses(x)
-        rows[:] = [
-            torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
-            for loss in losses
-        ]
-        c = functional.gramian(rows)
-        values = torch.stack([loss.detach().double() for loss in losses])
-        numbers.copy_(torch.cat([values, c.flatten()]), non_blocking=True)
-
-    def update():
-        functional.combine(rows, weights, [p.grad for p in params])
-        base.step()
-
-    gather()
-    update()
-    first = captured(gather, warmup=1)
-    second = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(second, pool=first.pool()):
-        update()
-    expected = [p.detach().clone() for p in params]
+    step = gpu_steps.epo_in_two_graphs(model, x, [0.7, 0.3], torch.optim.SGD(params, lr=0.1))
+    start = [p.detach().clone() for p in params]
     for _ in range(3):
-        first.replay()
-        torch.cuda.current_stream().synchronize()
-        report = functional.epo_weights(numbers[:2], numbers[2:].reshape(2, 2), [0.7, 0.3])
-        weights.copy_(report.weights.pin_memory(), non_blocking=True)
-        second.replay()
+        step()
     found = [p.detach().clone() for p in params]
     with torch.no_grad():
-        for p, start in zip(params, expected, strict=True):
-            p.copy_(start)
+        for p, value in zip(params, start, strict=True):
+            p.copy_(value)
     opt = EPO(torch.optim.SGD(params, lr=0.1), [0.7, 0.3])
     for _ in range(3):
         opt.step(model.losses(x))

@@ -25,8 +25,8 @@ def min_norm(c, losses=None):
     if losses is not None:
         c = c + 0.0 * losses
     weights, gap, status = _core.min_norm(c.numpy())
-    outcome = torch.tensor([_core.STATUSES.index(status), gap], dtype=torch.float64)
-    return Decision(torch.from_numpy(weights), outcome)
+    numbers = np.array([_core.STATUSES.index(status), gap])
+    return Decision(torch.from_numpy(weights), torch.from_numpy(numbers))
 
 
 def pareto_mtl(losses, c, vectors, state, *, index, epsilon, warmup_steps, average, rescale):
@@ -45,8 +45,8 @@ def pareto_mtl(losses, c, vectors, state, *, index, epsilon, warmup_steps, avera
         inside = bool(((vectors - vectors[index]) @ state[3:] <= 0.0).all())
         if inside or status == "stationary" or state[1] >= warmup_steps:
             state[0], state[2] = _core.PHASES.index("descent"), float(inside)
-    numbers = [_core.STATUSES.index(status), gap, _core.PHASES.index(phase)]
-    return Decision(torch.from_numpy(weights), torch.tensor(numbers, dtype=torch.float64))
+    numbers = np.array([_core.STATUSES.index(status), gap, _core.PHASES.index(phase)])
+    return Decision(torch.from_numpy(weights), torch.from_numpy(numbers))
 
 
 @pytest.fixture(params=["emulated", "cuda"])
@@ -56,7 +56,9 @@ def place(request, monkeypatch):
         return request.getfixturevalue("cuda")
     monkeypatch.setattr(device_step, "on_cuda", lambda opt, losses: True)
     monkeypatch.setattr(devices, "gramian", lambda t: torch.from_numpy(_core.gramian(t, 1)))
-    monkeypatch.setattr(devices, "to_device", lambda values, device: torch.tensor(values))
+    monkeypatch.setattr(
+        devices, "to_device", lambda values, device: torch.from_numpy(values.copy())
+    )
     monkeypatch.setattr(
         devices, "to_host", lambda *tensors: [t.detach().clone().numpy() for t in tensors]
     )
@@ -174,12 +176,41 @@ def test_more_vectors_than_a_device_has_memory_for_are_decided_on_the_host(
     assert isinstance(opt.report, DeviceReport)
 
 
-def test_what_a_cuda_graph_cannot_hold_is_refused(two_heads, place, monkeypatch):
+@pytest.mark.parametrize("method", ["MGDA", "ParetoMTL", "LinearScalarization"])
+def test_a_first_step_cannot_be_captured(two_heads, place, monkeypatch, method):
+    model = two_heads.to(place)
+    opt = METHODS[method](torch.optim.SGD(model.parameters(), lr=0.1))
+    monkeypatch.setattr(devices, "capturing", lambda device: True)
+    with pytest.raises(RuntimeError, match="a few steps before the capture"):
+        opt.step(model.losses(X.to(place)))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", ["MGDA", "ParetoMTL", "LinearScalarization", "EPO"])
+def test_another_default_device_changes_nothing(two_heads, place, method):
+    model = two_heads.to(place)
+    opt = METHODS[method](torch.optim.SGD(model.parameters(), lr=0.1))
+    losses = model.losses(X.to(place))
+    torch.set_default_device("meta")
+    try:
+        report = opt.step(losses)
+    finally:
+        torch.set_default_device(None)
+    assert not report.weights.is_meta and bool(report.weights.isfinite().all())
+
+
+def test_a_fixed_loss_on_another_device_is_named():
+    losses = [torch.ones(()), torch.ones(()), torch.ones((), device="meta")]
+    with pytest.raises(ValueError, match="^fixed: is on meta, losses"):
+        device_step._check_devices(losses, 2)
+
+
+def test_what_a_cuda_graph_cannot_hold_is_refused(place, monkeypatch):
     monkeypatch.undo()  # the real copies between host and device
     monkeypatch.setattr(devices, "capturing", lambda device: True)
-    with pytest.raises(RuntimeError, match="copy these numbers again at every replay"):
+    with pytest.raises(RuntimeError, match="copy these numbers anew at every replay"):
         devices.to_device(np.ones(2), place)
-    with pytest.raises(RuntimeError, match="this step decides on the host"):
+    with pytest.raises(RuntimeError, match="needed on the host"):
         devices.to_host(torch.ones(2, device=place))
 
 

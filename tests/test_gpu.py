@@ -48,12 +48,17 @@ def test_a_part_that_hangs_is_stopped_with_what_it_has_started(report, tmp_path)
     alive = tmp_path / "alive"
     child = f"import time\nwhile True: open({str(alive)!r}, 'w').close(); time.sleep(0.02)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    report.deadline = time.monotonic()  # the last part gets a second all the same
-    assert not report.run("part", python(code), 60)
-    assert "STOPPED after 1 s" in text(report)
-    alive.unlink(missing_ok=True)
+    assert not report.run("part", python(code), 3)
+    assert "STOPPED after 3 s" in text(report)
+    alive.unlink()  # it was there
     time.sleep(0.2)
     assert not alive.exists()
+
+
+def test_a_part_after_the_deadline_gets_a_second_all_the_same(report):
+    report.deadline = time.monotonic()
+    assert not report.run("part", python("import time; time.sleep(9)"), 60)
+    assert "STOPPED after 1 s" in text(report)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -61,12 +66,17 @@ def test_what_is_missing_is_named_before_the_build(report, monkeypatch, tmp_path
     nvcc = tmp_path / "bin" / "nvcc"
     nvcc.parent.mkdir()
     nvcc.touch(mode=0o755)
-    monkeypatch.setenv("PATH", "")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for program in gpu.PROGRAMS:
+        (tools / program).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setenv("CUDA_HOME", str(tmp_path if there else tmp_path / "elsewhere"))
     monkeypatch.setitem(gpu.OPTIONAL, "no_such_module", "nothing changes")
     assert gpu.ready(report) == there
     assert ("nvcc is neither" in text(report)) != there
     assert "no_such_module is not installed: nothing changes" in text(report)
     monkeypatch.setitem(gpu.NEEDED, "no_such_module", "no-such-package")
+    (tools / "cmake").unlink()
     assert not gpu.ready(report)
-    assert "no-such-package" in text(report)
+    assert "no-such-package" in text(report) and "Not on the PATH: cmake." in text(report)

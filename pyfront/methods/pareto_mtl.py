@@ -197,11 +197,12 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
     @property
     def decides_on_device(self) -> bool:
-        """One subproblem whose phases follow each other, and which a device has the memory for."""
-        if self.index is None or self.schedule == "alternating":
-            return False
-        count, tasks = self._current_vectors().shape
-        return bool(tasks + count - 1 <= devices.most_weights(self._params()[0].device))
+        """Only one subproblem whose phases follow each other."""
+        return self.index is not None and self.schedule != "alternating"
+
+    def weights_solved_for(self, tasks: int) -> int:
+        """One a task, and one a constraint."""
+        return tasks + len(self._current_vectors()) - 1
 
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None

@@ -53,4 +53,4 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
     ) -> Decision:
         """w = r, known on the host."""
-        return Decision(torch.tensor(preference))
+        return Decision(torch.tensor(preference, device="cpu"))
