@@ -6,7 +6,6 @@ one that is bound by memory (1e8 parameters). Timed as in gpu_timings.py.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from gpu_timings import DEVICE, attempt, failed, graph_of, time_ms
 from test_step import LeNet
+from training_steps import torchjd
 
 from pyfront import EPO, MGDA, LinearScalarization, ParetoMTL, functional, preferences
 
@@ -120,17 +120,10 @@ def epo_in_two_graphs(model, batch, preference, base):
 
 
 def torchjd_step(model, batch):
-    autojac = importlib.import_module("torchjd.autojac")
-    aggregation = importlib.import_module("torchjd.aggregation")
-    base, aggregator = adam(model), aggregation.MGDA()
+    def losses():
+        return list(model.losses(batch))
 
-    def step():
-        autojac.backward(list(model.losses(batch)))
-        autojac.jac_to_grad(model.parameters(), aggregator, optimize_gramian_computation=True)
-        base.step()
-        base.zero_grad()
-
-    return step
+    return torchjd(model, losses, "MGDA", shortcut=True, optimizer=adam)
 
 
 def main() -> int:

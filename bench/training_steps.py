@@ -30,11 +30,11 @@ def floor(model, closure, *, keep):
     return step
 
 
-def torchjd(model, closure, aggregator, *, shortcut):
+def torchjd(model, closure, aggregator, *, shortcut, optimizer=adam):
     """TorchJD's step, with or without its own Gramian shortcut."""
     autojac = pytest.importorskip("torchjd.autojac", reason="torchjd is not installed")
     aggregation = pytest.importorskip("torchjd.aggregation", reason="torchjd is not installed")
-    base, rule = adam(model), getattr(aggregation, aggregator)()
+    base, rule = optimizer(model), getattr(aggregation, aggregator)()
 
     def step():
         autojac.backward(closure())

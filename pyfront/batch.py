@@ -27,6 +27,7 @@ __all__ = [
     "finite",
     "finite_gramian",
     "gather",
+    "parted",
     "refuse_several_processes",
     "task_rows",
 ]
@@ -143,12 +144,18 @@ def finite_gramian(
         c = gradients.gramian()
         diagonal = np.diagonal(c)
     else:
-        kept = [block for block in range(gradients.table.blocks) if block not in left_out]
-        if not kept:
-            raise ValueError("gramian_over='shared': no parameter is reached by two losses")
-        c = gradients.select(kept).gramian()
-        diagonal = np.diagonal(c) + np.diagonal(gradients.select(left_out).gramian())
+        inside, rest = parted(gradients, left_out)
+        c = inside.gramian()
+        diagonal = np.diagonal(c) + np.diagonal(rest.gramian())
     return check_gramian(c, diagonal, batch)
+
+
+def parted(gradients: TaskGradients, left_out: list[int]) -> tuple[TaskGradients, TaskGradients]:
+    """The blocks that C is over, and those that are ``left_out``."""
+    kept = [block for block in range(gradients.table.blocks) if block not in left_out]
+    if not kept:
+        raise ValueError("gramian_over='shared': no parameter is reached by two losses")
+    return gradients.select(kept), gradients.select(left_out)
 
 
 def check_gramian(c: FloatArray, diagonal: FloatArray, batch: Batch) -> FloatArray:

@@ -18,9 +18,9 @@ from torch import Tensor
 from pyfront import _core, devices
 from pyfront import gradients as grad
 from pyfront._arguments import FloatArray, VectorsLike, require
-from pyfront.batch import Batch, Losses, check_gramian, refuse_several_processes
+from pyfront.batch import Batch, Losses, check_gramian, parted, refuse_several_processes
 from pyfront.devices import Decision
-from pyfront.losses import as_losses
+from pyfront.losses import as_losses, stacked
 from pyfront.report import DeviceReport, Report
 from pyfront.roles import left_out, own_blocks
 from pyfront.task_gradients import TaskGradients, direction_buffers
@@ -115,7 +115,7 @@ def backward(
 def _by_losses(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Report:
     """Weights that are known without a Gramian: one backward pass."""
     params = opt._params()
-    values = _values(batch)
+    values = stacked(batch.losses)
     poison = (0.0 * values).sum()
     assert isinstance(opt, DecidesOnDevice)
     losses = values[: batch.values.size]
@@ -136,7 +136,7 @@ def _by_gramian(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Re
     roles = opt._roles(gradients.rows[:m], len(params))
     own = None if roles is None else own_blocks(roles, opt.param_groups)
     c, diagonal = _gramian(gradients, left_out(opt.gramian_over, own, opt.param_groups))
-    values = _values(batch).to(c.device)
+    values = stacked(batch.losses).to(c.device)
     buffers = direction_buffers(gradients, params)  # before the decision changes anything
     extra = len(batch.losses) - m
     traded = c[:m, :m].contiguous()
@@ -156,10 +156,6 @@ def _by_gramian(opt: MultiTaskOptimizer, batch: Batch, retain_graph: bool) -> Re
     gradients.combine(torch.cat([weights, weights.new_ones(extra)]) if extra else weights, buffers)
     opt._commit(params, buffers, kept, roles)
     return report
-
-
-def _values(batch: Batch) -> Tensor:
-    return torch.stack([loss.detach().reshape(()).double() for loss in batch.losses])
 
 
 def _scaled(opt: MultiTaskOptimizer, decision: Decision) -> Decision:
@@ -183,14 +179,11 @@ def _gramian(gradients: TaskGradients, outside: list[int] | None) -> tuple[Tenso
     if not outside:
         c = devices.gramian(gradients.table)
         return c, c.diagonal()
-    kept = [block for block in range(gradients.table.blocks) if block not in outside]
-    if not kept:
-        raise ValueError("gramian_over='shared': no parameter is reached by two losses")
-    c = devices.gramian(gradients.select(kept).table)
-    rest = gradients.select(outside).table
-    if rest.device < 0:  # no loss reaches any of these blocks
+    inside, rest = parted(gradients, outside)
+    c = devices.gramian(inside.table)
+    if rest.table.device < 0:  # no loss reaches any of these blocks
         return c, c.diagonal()
-    return c, c.diagonal() + devices.gramian(rest).diagonal()
+    return c, c.diagonal() + devices.gramian(rest.table).diagonal()
 
 
 def _read(

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyfront import devices
 from pyfront._arguments import FloatArray, vector
 
-__all__ = ["as_losses", "loss_values", "scalars", "widened"]
+__all__ = ["as_losses", "loss_values", "scalars", "stacked", "widened"]
 
 
 def as_losses(losses: object, name: str = "losses") -> list[Tensor]:
@@ -58,12 +58,16 @@ def scalars(values: Sequence[Tensor | None]) -> list[float]:
     """The numbers of scalar tensors, 0 for None; one wait where all are on one CUDA device."""
     there = [value for value in values if value is not None]
     if there and there[0].is_cuda and all(value.device == there[0].device for value in there):
-        stacked = torch.stack([value.detach().reshape(()).double() for value in there])
-        numbers: list[float] = devices.to_host(stacked)[0].tolist()
+        numbers: list[float] = devices.to_host(stacked(there))[0].tolist()
     else:
         numbers = [value.item() for value in there]
     found = iter(numbers)
     return [0.0 if value is None else next(found) for value in values]
+
+
+def stacked(values: Sequence[Tensor]) -> Tensor:
+    """Scalar tensors on one device as one, [m] float64 there, without their graphs."""
+    return torch.stack([value.detach().reshape(()).double() for value in values])
 
 
 def widened(losses: Sequence[Tensor]) -> list[Tensor]:

@@ -28,16 +28,10 @@ namespace pf = pyfront;
 namespace dev = pyfront::device;
 namespace watch = emulation::watch;
 
-extern "C" {
-// the linker's
-__attribute__((visibility("hidden"))) extern const char __ehdr_start;
-__attribute__((visibility("hidden"))) extern const char _end;
-}
-
 namespace {
 
-[[maybe_unused]] const bool image_is_known = [] {
-  watch::set_image(&__ehdr_start, &_end, dev::shared, sizeof dev::shared);
+[[maybe_unused]] const bool shared_is_known = [] {
+  watch::set_shared(dev::shared, sizeof dev::shared);
   return true;
 }();
 

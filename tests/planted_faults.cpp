@@ -5,11 +5,6 @@
 
 #include "cuda_runtime.h"  // the emulated one
 
-extern "C" {
-__attribute__((visibility("hidden"))) extern const char __ehdr_start;
-__attribute__((visibility("hidden"))) extern const char _end;
-}
-
 namespace {
 
 constexpr unsigned threads = 64;
@@ -163,7 +158,7 @@ extern "C" {
 
 void emulate_kernel(int number) {
   namespace watch = emulation::watch;
-  watch::set_image(&__ehdr_start, &_end, shared, sizeof shared);
+  watch::set_shared(shared, sizeof shared);
   watch::allow_nothing();
   const auto numbers = std::make_unique<uint4[]>(blocks * threads / 2);  // the device's memory
   watch::allow(numbers.get(), blocks * threads * sizeof(double));

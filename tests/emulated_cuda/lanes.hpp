@@ -51,10 +51,15 @@ struct Barrier {
   std::uint64_t passed = 0;
 };
 
+// What the lanes of a warp hand each other.
+struct Exchange {
+  double left[lanes];
+  double right[lanes];
+};
+
 struct Warp {
   Barrier barrier{.size = lanes};
-  double left[2][lanes];  // what the lanes hand each other: two sets, used in turn
-  double right[2][lanes];
+  Exchange exchanges[2];  // used in turn: a lane may be at the next while another reads the last
   std::vector<int> turns = std::vector<int>(lanes, 0);
 };
 
@@ -91,6 +96,16 @@ inline void wait(Barrier& barrier, Meeting meeting) {
     return;
   }
   for (const auto before = barrier.passed; barrier.passed == before;) give_way();
+}
+
+// What all lanes of the warp hand over in one instruction.
+inline const Exchange& exchange(Meeting meeting, double left, double right = 0.0) {
+  auto& own = warp();
+  auto& all = own.exchanges[own.turns[static_cast<std::size_t>(lane())]++ % 2];
+  all.left[lane()] = left;
+  all.right[lane()] = right;
+  wait(own.barrier, meeting);
+  return all;
 }
 
 // All lanes meet: that is all that the kernels need, and all that is emulated.
@@ -159,15 +174,11 @@ inline constexpr std::string_view product_statement =
 // (r, 2 k), (r, 2 k + 1) of the sums (PTX ISA, mma.m8n8k4 with .f64).
 inline void multiply(double (&sums)[2], double left, double right) {
   const Aside aside;
-  auto& own = warp();
-  const int set = own.turns[static_cast<std::size_t>(lane())]++ % 2;
-  own.left[set][lane()] = left;
-  own.right[set][lane()] = right;
-  wait(own.barrier, Meeting::product);
+  const auto& all = exchange(Meeting::product, left, right);
   for (int c = 0; c < 2; ++c) {
     for (int k = 0; k < 4; ++k) {
-      sums[c] = std::fma(own.left[set][lane() / 4 * 4 + k],
-                         own.right[set][(lane() % 4 * 2 + c) * 4 + k], sums[c]);
+      sums[c] =
+          std::fma(all.left[lane() / 4 * 4 + k], all.right[(lane() % 4 * 2 + c) * 4 + k], sums[c]);
     }
   }
 }
@@ -176,11 +187,8 @@ inline void multiply(double (&sums)[2], double left, double right) {
 inline double handed(unsigned mask, double value, int source) {
   const Aside aside;
   require_all_lanes(mask);
-  auto& own = warp();
-  const int set = own.turns[static_cast<std::size_t>(lane())]++ % 2;
-  own.left[set][lane()] = value;
-  wait(own.barrier, Meeting::shuffle);
-  return source < lanes ? own.left[set][source] : value;
+  const auto& all = exchange(Meeting::shuffle, value);
+  return source < lanes ? all.left[source] : value;
 }
 
 }  // namespace emulation
@@ -205,11 +213,8 @@ inline int __any_sync(unsigned mask, bool own) {
   const emulation::Aside aside;
   emulation::require_all_lanes(mask);
   bool any = false;
-  auto& warp = emulation::warp();
-  const int set = warp.turns[static_cast<std::size_t>(emulation::lane())]++ % 2;
-  warp.left[set][emulation::lane()] = own ? 1.0 : 0.0;
-  emulation::wait(warp.barrier, emulation::Meeting::vote);
-  for (const double other : warp.left[set]) any |= other != 0.0;
+  const auto& all = emulation::exchange(emulation::Meeting::vote, own ? 1.0 : 0.0);
+  for (const double other : all.left) any |= other != 0.0;
   return any ? 1 : 0;
 }
 

@@ -6,6 +6,12 @@
 #include <unordered_map>
 #include <vector>
 
+extern "C" {
+// the linker's
+__attribute__((visibility("hidden"))) extern const char __ehdr_start;
+__attribute__((visibility("hidden"))) extern const char _end;
+}
+
 namespace emulation::watch {
 namespace {
 
@@ -36,7 +42,8 @@ Cells of_launch;
 Cells of_block;                                    // of the image: each thread block has its own
 std::uint64_t epoch = 0;                           // thread blocks that have begun
 std::map<std::uintptr_t, std::uintptr_t> allowed;  // begin and end
-Range image;
+// the program, with its constants and with the memory of a thread block that has a length
+const Range image(&__ehdr_start, static_cast<std::size_t>(&_end - &__ehdr_start));
 Range shared;  // as much of it as the launch asked for
 std::uintptr_t shared_capacity_end = 0;
 const Place* now = nullptr;
@@ -129,9 +136,7 @@ void allow(const void* memory, std::size_t bytes) {
   if (end < range.end) end = range.end;
 }
 void allow_nothing() { allowed.clear(); }
-void set_image(const void* begin, const void* end, const void* memory, std::size_t capacity) {
-  image = Range(begin, 0);
-  image.end = Range(end, 0).begin;
+void set_shared(const void* memory, std::size_t capacity) {
   shared = Range(memory, 0);
   shared_capacity_end = shared.begin + capacity;
 }

@@ -27,9 +27,8 @@ void fault(const std::string& words);
 // Memory of the device that launches may touch.
 void allow(const void* memory, std::size_t bytes);
 void allow_nothing();
-// Where the program lies, with its constants and with the memory of a thread block that has a
-// length; and within it the memory that has none.
-void set_image(const void* begin, const void* end, const void* shared, std::size_t capacity);
+// The memory of a thread block that is declared without a length.
+void set_shared(const void* memory, std::size_t capacity);
 
 void begin_launch(std::size_t shared_bytes);
 void begin_block();
