@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*/*)
 
 .PHONY: demo test bench lint format clean
 
@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m pyfront demo $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 bench: $(VENV)/.bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest bench --benchmark-only $(ARGS)
@@ -19,13 +19,13 @@ bench: $(VENV)/.bench
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/*.cu csrc/*.cuh tests/*.cpp tests/emulated_cuda/*
+	$(BIN)/clang-format --dry-run --Werror csrc/*/* tests/*.cpp tests/emulated_cuda/*
 	$(BIN)/mypy
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/*.cu csrc/*.cuh tests/*.cpp tests/emulated_cuda/*
+	$(BIN)/clang-format -i csrc/*/* tests/*.cpp tests/emulated_cuda/*
 
 clean:
 	rm -rf $(VENV) build

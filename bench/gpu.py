@@ -34,8 +34,17 @@ NEEDED = {  # module: package
     "pytest": "pytest",
 }
 OPTIONAL = {"highspy": "EPO fails in the tests and in the timings", "torchjd": "it is not timed"}
-MODULES = ("device", "device_step", "gramian", "gradients", "losses", "min_norm")
-TESTS = [f"tests/test_{module}.py" for module in MODULES]
+TESTS = [
+    f"tests/{name}.py"
+    for name in (
+        "cuda/test_device",
+        "cuda/test_device_step",
+        "backend/test_gramian",
+        "backend/test_min_norm",
+        "gradients/test_engines",
+        "gradients/test_losses",
+    )
+]
 PROGRAMS = ("cmake", "ninja", "g++")  # that the build needs
 # every kernel, at sizes that a sanitizer gets through; a graph needs the cache that memcheck turns
 # off to see the ends of tensors
@@ -144,7 +153,7 @@ def sanitize(report: Report, pytest: list[str]) -> bool:
             report.say(f"\n## {tool}: compute-sanitizer is not on the PATH")
             continue
         command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *pytest, "-x"]
-        command += ["tests/test_device.py", "-k", SANITIZED]
+        command += ["tests/cuda/test_device.py", "-k", SANITIZED]
         sound &= report.run(tool, command, 90, 6, UNCACHED)
     return sound
 

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from pyfront import devices, functional
+from pyfront import functional
+from pyfront.backend import cuda as devices
 
 DEVICE = torch.device("cuda")
 L2_SETS = 400_000_000  # bytes of inputs to rotate among

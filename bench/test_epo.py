@@ -17,8 +17,8 @@ import pytest
 from oracles import epo_program
 from scipy.optimize import linprog
 
-from pyfront import _core
-from pyfront.highs import highs_library_path
+from pyfront.backend import _core
+from pyfront.backend.highs import highs_library_path
 
 COUNT = 16
 EPSILON = 1e-4

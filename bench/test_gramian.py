@@ -15,7 +15,7 @@ import pytest
 import torch
 from stopwatch import seconds
 
-from pyfront import _core
+from pyfront.backend import _core
 
 CASES = {
     "1e6x2": (1_000_000, 2, 100),

@@ -11,7 +11,7 @@ import oracles
 import pytest
 from samplers import SAMPLERS
 
-from pyfront import _core
+from pyfront.backend import _core
 
 COMPETITORS = ("torchjd", "quadprog", "cvxpy")
 FAMILIES = {"generic": "generic", "hard": "near_zero_hull"}

@@ -23,8 +23,8 @@ from torch import nn
 from training_steps import adam, floor, torchjd
 
 import pyfront
-from pyfront.products import gramian_product
-from pyfront.replay import Replay
+from pyfront.gradients.products import gramian_product
+from pyfront.gradients.replay import Replay
 
 COMPETITORS = ("torchjd",)
 ROUNDS = int(os.environ.get("PRODUCTS_ROUNDS", "7"))

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import pyfront
-from pyfront import demo, demo_training
+from pyfront.cli import demo, demo_training
 from pyfront.datasets import multi_digits
 
 COMPETITORS = ("scikit-learn",)

@@ -5,7 +5,7 @@ opt.step(losses)
 """
 
 from pyfront import functional, preferences, problems
-from pyfront.devices import cuda_available
+from pyfront.backend.cuda import cuda_available
 from pyfront.front import Front, Solution
 from pyfront.hypernetwork import HyperNetwork
 from pyfront.methods import (
@@ -24,7 +24,7 @@ from pyfront.methods import (
 )
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
-from pyfront.sweep import SweepError, sweep, trace
+from pyfront.sweeps import SweepError, sweep, trace
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from pyfront.cli import main
+        from pyfront.cli.main import main
 
         sys.exit(main())
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyfront._extras import require
+from pyfront._utils.extras import require
 
 __all__ = ["KINDS", "TwoItems", "choose_kind", "multi_digits", "multi_mnist", "read_idx"]
 

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyfront import _core, devices
-from pyfront._arguments import (
+from pyfront._utils.arguments import (
     MatrixLike,
     VectorLike,
     choice,
@@ -25,10 +24,9 @@ from pyfront._arguments import (
     require,
     vector,
 )
-from pyfront._tensors import as_rows, as_weights, buffer_for, check_out
-from pyfront.preferences import as_preference, as_reference_vectors, check_index
-from pyfront.report import Report
-from pyfront.solvers import (
+from pyfront.backend import _core
+from pyfront.backend import cuda as devices
+from pyfront.backend.solvers import (
     Descent,
     ParetoMtlPhase,
     epo,
@@ -36,7 +34,10 @@ from pyfront.solvers import (
     pareto_mtl,
     require_finite_gramian,
 )
-from pyfront.task_gradients import TaskGradients
+from pyfront.backend.task_gradients import TaskGradients
+from pyfront.backend.tensors import as_rows, as_weights, buffer_for, check_out
+from pyfront.preferences import as_preference, as_reference_vectors, check_index
+from pyfront.report import Report
 
 __all__ = [
     "combine",

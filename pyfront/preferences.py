@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import (
+from pyfront._utils.arguments import (
     FloatArray,
     MatrixLike,
     VectorLike,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyfront._arguments import integer
+from pyfront._utils.arguments import integer
 
 __all__ = ["ConcaveProblem", "QuadraticProblem", "SineProblem"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyfront import _core
+from pyfront.backend import _core
 
 __all__ = ["DeviceReport", "Report"]
 

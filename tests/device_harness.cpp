@@ -12,11 +12,11 @@
 #define asm(...)                                               \
   static_assert(#__VA_ARGS__ == emulation::product_statement); \
   emulation::multiply(sums, left, right)
-#include "gramian.cu"
+#include "cuda/gramian.cu"
 #undef asm
 #undef __shared__
 #define __shared__  // an array without a length, whose memory is below
-#include "decide.cu"
+#include "cuda/decide.cu"
 
 namespace pyfront::device {
 namespace {

@@ -1,6 +1,6 @@
 """Small fronts for the tests."""
 
-from pyfront.front import Front, Solution
+from pyfront.front.front import Front, Solution
 
 
 def solution(*train, test=None, **keywords):

@@ -1,7 +1,7 @@
 """Networks on which products with the Gramian are compared with the explicit Jacobian."""
 
 import torch
-from test_gradients import reference
+from gradient_cases import reference
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint

@@ -7,7 +7,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, number
+from pyfront._utils.arguments import FloatArray, number
 
 __all__ = ["Moments", "adam_step", "check_rate", "current_rate"]
 

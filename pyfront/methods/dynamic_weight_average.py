@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, integer, number, require
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront._utils.arguments import FloatArray, integer, number, require
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
 
 __all__ = ["DynamicWeightAverage"]

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike, choice, number
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront._utils.arguments import FloatArray, VectorLike, choice, number
+from pyfront.backend.solvers import Descent, epo
+from pyfront.methods._units import Units
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
-from pyfront.solvers import Descent, epo
-from pyfront.units import Units
 
 __all__ = ["EPO"]
 

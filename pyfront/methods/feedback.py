@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike, VectorsLike, number
-from pyfront.batch import Batch
-from pyfront.dual import tilted
+from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, number
 from pyfront.functional import non_uniformity
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.methods._dual import tilted
+from pyfront.methods._units import Units
+from pyfront.optimizer.batch import Batch
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.preferring import require_one_each
 from pyfront.preferences import as_preferences
-from pyfront.preferring import require_one_each
 from pyfront.report import Report
-from pyfront.units import Units
 
 __all__ = ["Gains", "PreferenceFeedback", "stable_gains"]
 

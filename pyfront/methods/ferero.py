@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pyfront._arguments import (
+from pyfront._utils.arguments import (
     FloatArray,
     MatrixLike,
     VectorLike,
@@ -17,12 +17,12 @@ from pyfront._arguments import (
     table,
     vector,
 )
-from pyfront.delegation import Memory
-from pyfront.dual import onto_simplex, step_length
+from pyfront.methods._dual import onto_simplex, step_length
+from pyfront.methods._product_method import ProductMethod
+from pyfront.methods._units import Units
+from pyfront.optimizer.delegating import Memory
 from pyfront.preferences import as_preference
-from pyfront.product_method import ProductMethod
 from pyfront.report import Report
-from pyfront.units import Units
 
 __all__ = ["FERERO"]
 

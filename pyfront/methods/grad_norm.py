@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, VectorLike, number, require, vector
+from pyfront._utils.arguments import FloatArray, VectorLike, number, require, vector
 from pyfront.methods._adam import adam_step, check_rate, current_rate
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.roles import GramianOver
 from pyfront.report import Report
-from pyfront.roles import GramianOver
 
 __all__ = ["GradNorm"]
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront import devices
-from pyfront._arguments import FloatArray, choice, require
-from pyfront.device_step import DecidesOnDevice
-from pyfront.devices import Decision
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront._utils.arguments import FloatArray, choice, require
+from pyfront.backend import cuda as devices
+from pyfront.backend.cuda import Decision
+from pyfront.backend.solvers import min_norm
+from pyfront.optimizer.device_step import DecidesOnDevice
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
-from pyfront.solvers import min_norm
 
 __all__ = ["MGDA"]
 

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront import _core, devices
-from pyfront._arguments import FloatArray, MatrixLike, VectorsLike, choice, integer, number
-from pyfront.batch import Losses
-from pyfront.delegation import Memory
-from pyfront.device_step import DecidesOnDevice
-from pyfront.devices import Decision
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront._utils.arguments import FloatArray, MatrixLike, VectorsLike, choice, integer, number
+from pyfront.backend import _core
+from pyfront.backend import cuda as devices
+from pyfront.backend.cuda import Decision
+from pyfront.backend.solvers import ParetoMtlPhase, min_norm, pareto_mtl
+from pyfront.optimizer.batch import Losses
+from pyfront.optimizer.delegating import Memory
+from pyfront.optimizer.device_step import DecidesOnDevice
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.preferences import as_reference_vectors, check_index
 from pyfront.report import Report
-from pyfront.solvers import ParetoMtlPhase, min_norm, pareto_mtl
 
 __all__ = ["ParetoMTL"]
 

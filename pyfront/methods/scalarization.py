@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, VectorLike
-from pyfront.device_step import DecidesOnDevice
-from pyfront.devices import Decision
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront._utils.arguments import FloatArray, VectorLike
+from pyfront.backend.cuda import Decision
+from pyfront.optimizer.device_step import DecidesOnDevice
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
 
 __all__ = ["LinearScalarization"]

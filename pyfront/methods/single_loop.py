@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, VectorsLike, choice, number
-from pyfront.batch import Batch, Losses, finite
-from pyfront.dual import onto_simplex, step_length
-from pyfront.gradients import weighted_gradient
-from pyfront.graph import share_a_graph
-from pyfront.losses import as_losses, loss_values
-from pyfront.product_method import ProductMethod
+from pyfront._utils.arguments import FloatArray, VectorsLike, choice, number
+from pyfront.backend.task_gradients import Row, add_rows
+from pyfront.gradients.engines import weighted_gradient
+from pyfront.gradients.graph import share_a_graph
+from pyfront.gradients.losses import as_losses, loss_values
+from pyfront.methods._dual import onto_simplex, step_length
+from pyfront.methods._product_method import ProductMethod
+from pyfront.optimizer.batch import Batch, Losses, finite
 from pyfront.report import Report
-from pyfront.task_gradients import Row, add_rows
 
 __all__ = ["SingleLoopMGDA"]
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from pyfront._arguments import FloatArray, VectorLike, number
-from pyfront.dual import tilted
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront._utils.arguments import FloatArray, VectorLike, number
+from pyfront.methods._dual import tilted
+from pyfront.methods._units import Units
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
-from pyfront.units import Units
 
 __all__ = ["MirrorTchebycheff", "SmoothTchebycheff"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._arguments import FloatArray, choice, integer, require
+from pyfront._utils.arguments import FloatArray, choice, integer, require
 from pyfront.methods._adam import adam_step, check_rate, current_rate
-from pyfront.optimizer import MultiTaskOptimizer
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
 
 __all__ = ["Likelihood", "UncertaintyWeighting"]

@@ -1,0 +1,250 @@
+#include "python/bindings.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "solvers/epo.hpp"
+#include "gramian/gramian.hpp"
+#include "solvers/linear_program.hpp"
+#include "solvers/min_norm.hpp"
+#include "solvers/pareto_mtl.hpp"
+#include "python/tensor_table.hpp"
+
+namespace py = pybind11;
+namespace pf = pyfront;
+
+namespace {
+
+using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+std::span<const double> view(const Array& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+std::span<double> view_mut(Array& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
+// The extension checks shapes only: values are checked where the user's names are known.
+std::int64_t square_size(const Array& gramian) {
+  if (gramian.ndim() != 2 || gramian.shape(0) != gramian.shape(1) || gramian.shape(0) == 0) {
+    throw py::value_error("gramian: expected a square matrix of at least 1 × 1");
+  }
+  return gramian.shape(0);
+}
+void expect_length(const Array& array, std::int64_t tasks, const char* name) {
+  if (array.ndim() != 1 || array.shape(0) != tasks) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(tasks) + " values");
+  }
+}
+
+// The processor must not follow the pointers of a GPU.
+void expect_cpu(const pf::TensorTable& table, const char* name) {
+  if (table.device() != pf::GradientTable::cpu) {
+    throw py::value_error(
+        std::string(name) +
+        ": expected tensors on the CPU, got tensors on cuda:" + std::to_string(table.device()));
+  }
+}
+
+Array gramian(const pf::TensorTable& table, int threads, std::size_t simd) {
+  expect_cpu(table, "gradients");
+  Array c({table.tasks(), table.tasks()});
+  const auto out = view_mut(c);
+  const py::gil_scoped_release release;
+  pf::gramian(table.view(), out, threads, simd);
+  return c;
+}
+
+void combine(const pf::TensorTable& table, const Array& weights, const pf::TensorTable& direction,
+             int threads, std::size_t simd) {
+  expect_length(weights, table.tasks(), "weights");
+  expect_cpu(table, "gradients");
+  expect_cpu(direction, "direction");
+  const auto in = table.view();
+  const auto out = direction.view();
+  pf::check_direction(in, out);
+  const auto w = view(weights);
+  const py::gil_scoped_release release;
+  pf::combine(in, w, out, threads, simd);
+}
+
+using MinNorm = std::tuple<Array, double, pf::Status>;
+
+MinNorm min_norm(const Array& gramian, const std::optional<Array>& linear,
+                 const std::optional<Array>& start, std::int64_t max_iterations) {
+  const auto tasks = square_size(gramian);
+  if (linear) expect_length(*linear, tasks, "linear");
+  if (start) expect_length(*start, tasks, "start");
+  Array weights(tasks);
+  const auto w = view_mut(weights);
+  if (start) std::ranges::copy(view(*start), w.begin());
+  const auto c = view(gramian);
+  const auto q = linear ? view(*linear) : std::span<const double>{};
+  pf::MinNormResult result;
+  {
+    const py::gil_scoped_release release;
+    pf::MinNormSolver solver(tasks);
+    result = solver.solve(c, q, w, {.max_iterations = max_iterations}, start.has_value());
+  }
+  return {weights, result.gap, result.status};
+}
+
+double non_uniformity(const Array& losses, const Array& preference) {
+  expect_length(preference, losses.size(), "preference");
+  return pf::non_uniformity(view(losses), view(preference));
+}
+
+using Epo = std::tuple<Array, pf::Phase, pf::Status, double, double>;
+
+Epo epo(pf::EpoSolver& solver, const Array& losses, const Array& gramian, const Array& preference,
+        double epsilon, bool restricted) {
+  const auto tasks = square_size(gramian);
+  expect_length(losses, tasks, "losses");
+  expect_length(preference, tasks, "preference");
+  Array weights(tasks);
+  const auto w = view_mut(weights);
+  const auto l = view(losses);
+  const auto c = view(gramian);
+  const auto r = view(preference);
+  pf::EpoResult result;
+  {
+    const py::gil_scoped_release release;
+    result = solver.solve(l, c, r, w,
+                          {.epsilon = epsilon,
+                           .descent = restricted ? pf::Descent::restricted : pf::Descent::relaxed});
+  }
+  return {weights, result.phase, result.status, result.non_uniformity, result.objective};
+}
+
+using ParetoMtl = std::tuple<Array, pf::Status, double>;
+
+ParetoMtl pareto_mtl(const Array& losses, const Array& gramian, const Array& reference_vectors,
+                     std::int64_t index, pf::Phase phase, double epsilon) {
+  const auto tasks = square_size(gramian);
+  expect_length(losses, tasks, "losses");
+  if (reference_vectors.ndim() != 2 || reference_vectors.shape(1) != tasks) {
+    throw py::value_error("reference_vectors: expected rows of " + std::to_string(tasks) +
+                          " values");
+  }
+  const auto vectors = reference_vectors.shape(0);
+  if (index < 0 || index >= vectors) throw py::index_error("index: out of range");
+  Array weights(tasks);
+  const auto w = view_mut(weights);
+  pf::ParetoMtlResult result;
+  {
+    const py::gil_scoped_release release;
+    pf::ParetoMtlSolver solver(tasks, vectors);
+    result = solver.solve(view(losses), view(gramian), view(reference_vectors), index, w,
+                          {.phase = phase, .epsilon = epsilon});
+  }
+  return {weights, result.status, result.gap};
+}
+
+std::tuple<Array, double, std::string> maximize(pf::LinearProgram& program, const Array& cost,
+                                                const Array& rows, const Array& lower) {
+  if (rows.ndim() != 2 || rows.shape(0) != lower.size() || rows.shape(1) != cost.size()) {
+    throw py::value_error("rows: expected one row a lower bound and one column a cost");
+  }
+  Array beta(cost.size());
+  const auto out = view_mut(beta);
+  pf::LpResult result;
+  {
+    const py::gil_scoped_release release;
+    result = program.solve(view(cost), view(rows), view(lower), out);
+  }
+  const char* status = result.status == pf::LpStatus::optimal      ? "optimal"
+                       : result.status == pf::LpStatus::infeasible ? "infeasible"
+                                                                   : "failed";
+  return {beta, result.objective, status};
+}
+
+// The names of an enumeration, up to its last value.
+template <class E>
+std::vector<std::string> names_of(E last) {
+  std::vector<std::string> names;
+  for (int value = 0; value <= static_cast<int>(last); ++value) {
+    names.emplace_back(pf::to_string(static_cast<E>(value)));
+  }
+  return names;
+}
+
+}  // namespace
+
+namespace pybind11::detail {
+// Status and Phase cross the border as their names.
+template <typename E>
+struct name_caster {
+  static handle cast(E value, return_value_policy, handle) {
+    const auto name = pf::to_string(value);
+    return PyUnicode_FromStringAndSize(name.data(), static_cast<Py_ssize_t>(name.size()));
+  }
+  static constexpr auto name = const_name("str");
+};
+template <>
+struct type_caster<pf::Status> : name_caster<pf::Status> {};
+template <>
+struct type_caster<pf::Phase> : name_caster<pf::Phase> {};
+}  // namespace pybind11::detail
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Compiled core of pyfront: Gramian, combination, min-norm point, EPO linear program.";
+  py::register_exception<pf::HighsUnavailable>(m, "HighsUnavailable", PyExc_ImportError);
+
+  py::class_<pf::TensorTable>(m, "GradientTable")
+      .def(py::init<py::sequence, py::handle, bool>(), py::arg("rows"), py::arg("tensor_type"),
+           py::arg("use_exchange_api") = true)
+      .def_property_readonly("tasks", &pf::TensorTable::tasks)
+      .def_property_readonly("blocks", &pf::TensorTable::blocks)
+      .def_property_readonly("device", &pf::TensorTable::device)
+      .def_property_readonly("irregular", &pf::TensorTable::irregular)
+      .def_property_readonly("first_tasks", &pf::TensorTable::first_tasks);
+  pf::add_device(m);
+  // in the order of their numbers, which is how a device reports them
+  m.attr("STATUSES") = names_of<pf::Status>(pf::Status::nonfinite);
+  m.attr("PHASES") = names_of<pf::Phase>(pf::Phase::convergence);
+  m.def("simd_levels", &pf::simd_levels);
+  m.def("gramian", &gramian, py::arg("table"), py::arg("threads"), py::arg("simd") = 0);
+  m.def("combine", &combine, py::arg("table"), py::arg("weights"), py::arg("direction"),
+        py::arg("threads"), py::arg("simd") = 0);
+  m.def("min_norm", &min_norm, py::arg("gramian"), py::arg("linear") = py::none(),
+        py::arg("start") = py::none(), py::arg("max_iterations") = 0);
+
+  m.def(
+      "pareto_mtl",
+      [](const Array& losses, const Array& gramian, const Array& vectors, std::int64_t index,
+         const std::string& phase, double epsilon) {
+        for (const auto p : {pf::Phase::feasibility, pf::Phase::descent, pf::Phase::convergence}) {
+          if (phase == pf::to_string(p)) {
+            return pareto_mtl(losses, gramian, vectors, index, p, epsilon);
+          }
+        }
+        throw py::value_error("phase: unknown");
+      },
+      py::arg("losses"), py::arg("gramian"), py::arg("reference_vectors"), py::arg("index"),
+      py::arg("phase"), py::arg("epsilon"));
+
+  m.def("non_uniformity", &non_uniformity, py::arg("losses"), py::arg("preference"));
+  py::class_<pf::LinearProgram>(m, "LinearProgram")
+      .def(py::init([](const std::string& path, bool highs_only) {
+             return std::make_unique<pf::LinearProgram>(pf::load_highs(path), highs_only);
+           }),
+           py::arg("highs_path"), py::kw_only(), py::arg("highs_only") = false)
+      .def("maximize", &maximize, py::arg("cost"), py::arg("rows"), py::arg("lower"));
+  py::class_<pf::EpoSolver>(m, "EpoSolver")
+      .def(py::init([](const std::string& path) {
+             return std::make_unique<pf::EpoSolver>(pf::load_highs(path));
+           }),
+           py::arg("highs_path"))
+      .def("solve", &epo, py::arg("losses"), py::arg("gramian"), py::arg("preference"),
+           py::arg("epsilon"), py::arg("restricted"));
+}

@@ -1,0 +1,331 @@
+#pragma once
+
+// Reads Python tensors into a GradientTable: included by bindings.cpp alone.
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "python/dlpack.hpp"
+#include "common/gradient_table.hpp"
+
+namespace pyfront {
+
+namespace py = pybind11;
+
+// A dense tensor's address, element type and layout, valid while the tensor lives.
+struct TensorView {
+  void* data = nullptr;
+  std::optional<DType> dtype;                      // empty: no gradient type of ours
+  std::optional<int> device = GradientTable::cpu;  // empty: a kind of device that is not supported
+  std::span<const std::int64_t> shape;
+  std::span<const std::int64_t> strides;
+};
+
+inline std::int64_t element_count(std::span<const std::int64_t> shape) {
+  std::int64_t count = 1;
+  for (const auto extent : shape) count *= extent;
+  return count;
+}
+
+// True if the elements fill one run of memory, each exactly once, in any order of the axes.
+inline bool is_dense(const TensorView& view) {
+  const auto rank = view.shape.size();
+  std::int64_t expected = 1;
+  auto axis = rank;
+  while (axis > 0 && (view.shape[axis - 1] == 1 || view.strides[axis - 1] == expected)) {
+    expected *= view.shape[axis - 1];
+    --axis;
+  }
+  if (axis == 0) return true;  // C-contiguous
+  std::vector<std::pair<std::int64_t, std::int64_t>> axes;
+  for (std::size_t i = 0; i < rank; ++i) {
+    if (view.shape[i] != 1) axes.emplace_back(view.strides[i], view.shape[i]);
+  }
+  std::sort(axes.begin(), axes.end());
+  expected = 1;
+  for (const auto& [stride, extent] : axes) {
+    if (stride != expected) return false;
+    expected *= extent;
+  }
+  return true;
+}
+
+// True if equal offsets in memory mean equal elements (strides of axes of extent 1 do not matter).
+inline bool same_layout(const TensorView& a, const TensorView& b) {
+  for (std::size_t i = 0; i < a.shape.size(); ++i) {
+    if (a.shape[i] > 1 && a.strides[i] != b.strides[i]) return false;
+  }
+  return true;
+}
+
+// Reads one tensor, through the tensor type's C function table where it has one (torch ≥ 2.13: tens
+// of nanoseconds) and through its Python attributes otherwise. Returns false where the values do
+// not lie in strided memory (a sparse tensor, or a lazily negated view of another one).
+class TensorReader {
+ public:
+  TensorReader(py::handle tensor_type, bool use_exchange_api)
+      : type_(reinterpret_cast<PyTypeObject*>(tensor_type.ptr())) {
+    if (!use_exchange_api || !py::hasattr(tensor_type, "__dlpack_c_exchange_api__")) return;
+    const py::object capsule = tensor_type.attr("__dlpack_c_exchange_api__");
+    const auto* api = static_cast<dlpack::ExchangeApi*>(
+        PyCapsule_GetPointer(capsule.ptr(), dlpack::capsule_name));
+    if (api == nullptr) throw py::error_already_set();
+    while (api != nullptr && api->major != dlpack::major_version) api = api->previous;
+    api_ = api != nullptr && api->tensor_from_py_object != nullptr ? api : nullptr;
+  }
+
+  bool is_tensor(py::handle object) const { return PyObject_TypeCheck(object.ptr(), type_); }
+
+  bool read(py::handle tensor, TensorView& view) {
+    if (is_negated(tensor)) return false;
+    return api_ != nullptr ? read_exchange(tensor, view) : read_attributes(tensor, view);
+  }
+
+ private:
+  bool is_negated(py::handle tensor) const {
+    const auto answer =
+        py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor.ptr(), is_neg_.ptr()));
+    if (!answer) throw py::error_already_set();
+    return answer.ptr() == Py_True;
+  }
+
+  bool read_exchange(py::handle tensor, TensorView& view) const {
+    dlpack::Tensor raw;
+    if (api_->tensor_from_py_object(tensor.ptr(), &raw) != 0) {
+      PyErr_Clear();  // a layout without strided memory
+      return false;
+    }
+    const auto rank = static_cast<std::size_t>(raw.ndim);
+    view.data = static_cast<std::byte*>(raw.data) + raw.byte_offset;
+    view.dtype = dtype_of(raw);
+    if (rank > 0 && raw.strides == nullptr) return false;
+    view.device = device_of(raw.device_type == dlpack::cpu,
+                            raw.device_type == dlpack::cuda ? raw.device_id : -1);
+    view.shape = {raw.shape, rank};
+    view.strides = {raw.strides, rank};
+    return true;
+  }
+
+  bool read_attributes(py::handle tensor, TensorView& view) {
+    if (py::str(tensor.attr("layout")).cast<std::string>() != "torch.strided") return false;
+    auto& [shape, strides] = storage_.emplace_back();
+    shape = tensor.attr("shape").cast<std::vector<std::int64_t>>();
+    strides = tensor.attr("stride")().cast<std::vector<std::int64_t>>();
+    view.data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
+    view.dtype = dtype_of(py::str(tensor.attr("dtype")).cast<std::string>());
+    const auto device = tensor.attr("device");
+    const auto type = device.attr("type").cast<std::string>();
+    view.device = device_of(type == "cpu", type == "cuda" ? device.attr("index").cast<int>() : -1);
+    view.shape = shape;
+    view.strides = strides;
+    return true;
+  }
+
+  // `cuda` is the number of a CUDA device, −1 for another kind.
+  static std::optional<int> device_of(bool cpu, [[maybe_unused]] int cuda) {
+    if (cpu) return GradientTable::cpu;
+#if defined(PYFRONT_CUDA)
+    if (cuda >= 0) return cuda;
+#endif
+    return {};
+  }
+
+  static std::optional<DType> dtype_of(const dlpack::Tensor& raw) {
+    if (raw.type_lanes != 1) return {};
+    if (raw.type_code == dlpack::bfloat && raw.type_bits == 16) return DType::bfloat16;
+    if (raw.type_code != dlpack::floating) return {};
+    switch (raw.type_bits) {
+      case 16:
+        return DType::float16;
+      case 32:
+        return DType::float32;
+      case 64:
+        return DType::float64;
+      default:
+        return {};
+    }
+  }
+
+  static std::optional<DType> dtype_of(const std::string& name) {
+    constexpr std::array<std::pair<const char*, DType>, 4> names{
+        {{"torch.float32", DType::float32},
+         {"torch.float64", DType::float64},
+         {"torch.bfloat16", DType::bfloat16},
+         {"torch.float16", DType::float16}}};
+    for (const auto& [key, dtype] : names) {
+      if (name == key) return dtype;
+    }
+    return {};
+  }
+
+  PyTypeObject* type_;
+  py::object is_neg_ = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("is_neg"));
+  const dlpack::ExchangeApi* api_ = nullptr;
+  // moving a vector keeps its elements in place, so the spans in the views stay valid
+  std::vector<std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>>> storage_;
+};
+
+// Owns the arrays behind a GradientTable and keeps the tensors alive.
+class TensorTable {
+ public:
+  TensorTable(const py::sequence& rows, py::handle tensor_type, bool use_exchange_api)
+      : reader_(tensor_type, use_exchange_api) {
+    tasks_ = static_cast<std::int64_t>(py::len(rows));
+    if (tasks_ == 0) throw py::value_error("gradients: expected at least one task, got none");
+    for (std::int64_t task = 0; task < tasks_; ++task) add_row(task, rows[task]);
+    mark_layouts();
+  }
+
+  GradientTable view() const {
+    return {.tasks = tasks_,
+            .blocks = blocks_,
+            .pointers = pointers_,
+            .lengths = lengths_,
+            .dtypes = dtypes_,
+            .device = device()};
+  }
+  // GradientTable::cpu, or the number of a CUDA device; the CPU where there is no tensor.
+  int device() const { return device_.value_or(GradientTable::cpu); }
+  std::int64_t tasks() const { return tasks_; }
+  std::int64_t blocks() const { return blocks_; }
+  // (task, block) of tensors that must be copied first: not dense, or laid out unlike their block.
+  const std::vector<std::pair<std::int64_t, std::int64_t>>& irregular() const { return irregular_; }
+  // For each block the first task that has it, −1 where none has.
+  const std::vector<std::int64_t>& first_tasks() const { return reference_; }
+
+ private:
+  static std::string name(std::int64_t task, std::int64_t block) {
+    return "gradients[" + std::to_string(task) + "][" + std::to_string(block) + "]";
+  }
+
+  void add_row(std::int64_t task, const py::object& row) {
+    const auto items = py::reinterpret_steal<py::object>(
+        PySequence_Fast(row.ptr(), "gradients: each task must be a sequence of tensors or None"));
+    if (!items) throw py::error_already_set();
+    const auto count = static_cast<std::int64_t>(PySequence_Fast_GET_SIZE(items.ptr()));
+    if (task == 0) resize(count);
+    if (count != blocks_) {
+      throw py::value_error("gradients[" + std::to_string(task) + "]: expected " +
+                            std::to_string(blocks_) + " blocks as in gradients[0], got " +
+                            std::to_string(count));
+    }
+    PyObject** item = PySequence_Fast_ITEMS(items.ptr());
+    for (std::int64_t block = 0; block < count; ++block) {
+      if (item[block] != Py_None) add_tensor(task, block, item[block]);
+    }
+  }
+
+  void resize(std::int64_t blocks) {
+    blocks_ = blocks;
+    const auto count = static_cast<std::size_t>(blocks);
+    pointers_.assign(static_cast<std::size_t>(tasks_) * count, nullptr);
+    views_.resize(pointers_.size());
+    present_.assign(pointers_.size(), false);
+    lengths_.assign(count, 0);
+    dtypes_.assign(count, DType::float32);
+    reference_.assign(count, -1);
+  }
+
+  void add_tensor(std::int64_t task, std::int64_t block, py::handle tensor) {
+    if (!reader_.is_tensor(tensor)) {
+      throw py::type_error(name(task, block) + ": expected a tensor or None, got " +
+                           py::str(py::type::handle_of(tensor)).cast<std::string>());
+    }
+    const auto entry = static_cast<std::size_t>(task * blocks_ + block);
+    auto& view = views_[entry];
+    if (!reader_.read(tensor, view)) {
+      irregular_.emplace_back(task, block);
+      return;
+    }
+    if (!view.dtype) {
+      throw py::type_error(name(task, block) + ": dtype " +
+                           py::str(tensor.attr("dtype")).cast<std::string>() +
+                           " is not supported; use float32, float64, bfloat16 or float16");
+    }
+    check_device(task, block, view, tensor);
+    const auto count = element_count(view.shape);
+    if (count > 0 && view.data == nullptr) {
+      throw py::value_error(name(task, block) + ": the tensor has no memory of its own");
+    }
+    present_[entry] = true;
+    tensors_.push_back(py::reinterpret_borrow<py::object>(tensor));
+    check_block(task, block, view, count);
+    pointers_[entry] = count > 0 ? view.data : nullptr;
+  }
+
+  void check_device(std::int64_t task, std::int64_t block, const TensorView& view,
+                    py::handle tensor) {
+    if (view.device && device_.value_or(*view.device) == *view.device) {
+      device_ = view.device;
+      return;
+    }
+    const auto found =
+        name(task, block) + ": device " + py::str(tensor.attr("device")).cast<std::string>();
+    if (!view.device) {
+      throw py::value_error(found + " is not supported by this build; move the model to the CPU");
+    }
+    const auto other = *device_ < 0 ? "the CPU" : "cuda:" + std::to_string(*device_);
+    throw py::value_error(found + ", but the tensors before it are on " + other +
+                          "; all gradients must be on one device");
+  }
+
+  void check_block(std::int64_t task, std::int64_t block, const TensorView& view,
+                   std::int64_t count) {
+    const auto b = static_cast<std::size_t>(block);
+    auto& reference = reference_[b];
+    if (reference < 0) {
+      reference = task;
+      lengths_[b] = count;
+      dtypes_[b] = *view.dtype;
+      return;
+    }
+    const auto& first = views_[static_cast<std::size_t>(reference * blocks_ + block)];
+    if (!std::ranges::equal(view.shape, first.shape)) {
+      throw py::value_error(name(task, block) + ": its shape differs from " +
+                            name(reference, block) + "; one block has one shape in all tasks");
+    }
+    if (view.dtype != first.dtype) {
+      throw py::type_error(name(task, block) + ": its dtype differs from " +
+                           name(reference, block) + "; one block has one dtype in all tasks");
+    }
+  }
+
+  // The layout of a block is that of its first dense tensor.
+  void mark_layouts() {
+    for (std::int64_t block = 0; block < blocks_; ++block) {
+      const TensorView* layout = nullptr;
+      for (std::int64_t task = 0; task < tasks_; ++task) {
+        const auto entry = static_cast<std::size_t>(task * blocks_ + block);
+        if (!present_[entry] || lengths_[static_cast<std::size_t>(block)] == 0) continue;
+        const auto& view = views_[entry];
+        const bool dense = is_dense(view);
+        if (dense && layout == nullptr) layout = &view;
+        if (!dense || !same_layout(view, *layout)) irregular_.emplace_back(task, block);
+      }
+    }
+    views_.clear();
+  }
+
+  TensorReader reader_;
+  std::vector<py::object> tensors_;  // whose memory the pointers show
+  std::optional<int> device_;
+  std::int64_t tasks_ = 0;
+  std::int64_t blocks_ = 0;
+  std::vector<void*> pointers_;
+  std::vector<std::int64_t> lengths_;
+  std::vector<DType> dtypes_;
+  std::vector<std::int64_t> reference_;  // first task that has the block, −1: none
+  std::vector<TensorView> views_;
+  std::vector<bool> present_;
+  std::vector<std::pair<std::int64_t, std::int64_t>> irregular_;
+};
+
+}  // namespace pyfront

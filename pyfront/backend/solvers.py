@@ -1,0 +1,87 @@
+"""The core's solvers for m weights, on float64 arrays that have been checked."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+
+from pyfront._utils.arguments import FloatArray
+from pyfront.backend import _core
+from pyfront.backend.highs import highs_library_path
+from pyfront.report import Report
+
+__all__ = [
+    "Descent",
+    "MinNorm",
+    "ParetoMtlPhase",
+    "epo",
+    "min_norm",
+    "pareto_mtl",
+    "require_finite_gramian",
+]
+
+Descent: TypeAlias = Literal["restricted", "relaxed"]
+ParetoMtlPhase: TypeAlias = Literal["feasibility", "descent", "convergence"]
+
+
+def epo(
+    losses: FloatArray,
+    gramian: FloatArray,
+    preference: FloatArray,
+    epsilon: float,
+    descent: Descent,
+) -> Report:
+    """EPO Search's weights; :func:`pyfront.functional.epo_weights` says what they are."""
+    weights, phase, status, mu, _ = _epo_solver().solve(
+        losses, gramian, preference, epsilon, descent == "restricted"
+    )
+    return Report(torch.from_numpy(weights), phase=phase, status=status, non_uniformity=mu)
+
+
+def pareto_mtl(
+    losses: FloatArray,
+    gramian: FloatArray,
+    vectors: FloatArray,
+    index: int,
+    phase: ParetoMtlPhase,
+    epsilon: float,
+) -> Report:
+    """Pareto MTL's weights for unit vectors, as :func:`pyfront.functional.pareto_mtl_weights`."""
+    weights, status, gap = _core.pareto_mtl(losses, gramian, vectors, index, phase, epsilon)
+    return Report(weights=torch.from_numpy(weights), phase=phase, status=status, gap=gap)
+
+
+class MinNorm(NamedTuple):
+    """Answer of the min-norm solver."""
+
+    weights: FloatArray
+    gap: float
+    status: str
+
+
+def min_norm(gramian: FloatArray) -> MinNorm:
+    """Min-norm weights, as :func:`pyfront.functional.min_norm_weights`, with a status."""
+    weights, gap, status = _core.min_norm(gramian)
+    if status == "nonfinite":
+        require_finite_gramian(gramian)
+    return MinNorm(weights, gap, status)
+
+
+def require_finite_gramian(gramian: FloatArray) -> None:
+    """Raises a ``ValueError`` that names the first entry that is NaN or infinite."""
+    if not np.isfinite(gramian).all():
+        i, j = np.argwhere(~np.isfinite(gramian))[0]
+        raise ValueError(f"gramian[{i}][{j}] = {gramian[i, j]}: must be finite")
+
+
+_solvers = threading.local()  # a HiGHS handle must not be shared between threads
+
+
+def _epo_solver() -> _core.EpoSolver:
+    solver: _core.EpoSolver | None = getattr(_solvers, "epo", None)
+    if solver is None:
+        solver = _solvers.epo = _core.EpoSolver(highs_library_path())
+    return solver

@@ -1,0 +1,157 @@
+"""Task gradients that the core reads in place, and a direction written back into ``.grad``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from pyfront._utils.arguments import FloatArray
+from pyfront.backend import _core
+from pyfront.backend import cuda as devices
+
+__all__ = ["Row", "TaskGradients", "add_rows", "assign", "direction_buffers"]
+
+Row: TypeAlias = Sequence[Tensor | None]
+
+
+class TaskGradients:
+    """The Jacobian J as m rows of T blocks that the core can read in place.
+
+    The core takes a block as a pointer and a length, so a gradient must be dense and laid out as
+    the same block of the other tasks. Tensors that are not (expanded, strided otherwise, sparse,
+    lazily negated) are copied, and only those.
+
+    Args:
+        rows: m sequences of T tensors or None (a zero block).
+
+    Raises:
+        TypeError: an entry that is no real floating-point tensor, or differs in dtype from its
+            block in another task.
+        ValueError: rows of unequal length, blocks of unequal shape, or memory that cannot be read.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows, self.table = _readable(rows)
+
+    @property
+    def tasks(self) -> int:
+        """m."""
+        return self.table.tasks
+
+    def select(self, blocks: Sequence[int]) -> TaskGradients:
+        """The same tasks on some of the blocks."""
+        return TaskGradients([[row[block] for block in blocks] for row in self.rows])
+
+    def blocks(self) -> list[Tensor | None]:
+        """One gradient of each block that has any: its shape, dtype and layout."""
+        return [
+            None if task < 0 else self.rows[task][block]
+            for block, task in enumerate(self.table.first_tasks)
+        ]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the gradients are; the CPU where there is none."""
+        return torch.device("cpu" if self.table.device < 0 else f"cuda:{self.table.device}")
+
+    def gramian(self) -> FloatArray:
+        """C = J Jᵀ, [m, m] float64, on the host: it waits for a CUDA device."""
+        if self.table.device >= 0:
+            return devices.gramian(self.table).cpu().numpy()
+        return _core.gramian(self.table, torch.get_num_threads())
+
+    def combine(self, weights: FloatArray | Tensor, out: Sequence[Tensor | None]) -> None:
+        """Writes d = Jᵀ w into ``out``: T dense tensors laid out as the blocks, or None.
+
+        Weights are an array, or for gradients on a CUDA device a float64 tensor there.
+        """
+        if self.table.device >= 0:
+            if not isinstance(weights, Tensor):
+                weights = devices.to_device(weights, self.device)
+            return devices.combine(self.table, weights, out)
+        weights = weights.numpy() if isinstance(weights, Tensor) else weights
+        direction = _core.GradientTable([out], Tensor)
+        _core.combine(self.table, weights, direction, torch.get_num_threads())
+
+
+def _readable(rows: Sequence[Row]) -> tuple[list[list[Tensor | None]], _core.GradientTable]:
+    plain = [list(row) for row in rows]
+    table = _core.GradientTable(plain, Tensor)
+    if not table.irregular:
+        return plain, table
+    for task, block in table.irregular:
+        plain[task][block] = _copy(plain[task][block])
+    table = _core.GradientTable(plain, Tensor)
+    for block in {block for _, block in table.irregular}:  # two dense layouts of one block
+        for row in plain:
+            row[block] = _copy(row[block])
+    return plain, _core.GradientTable(plain, Tensor) if table.irregular else table
+
+
+def _copy(gradient: Tensor | None) -> Tensor | None:
+    """The values of ``gradient`` in a C-contiguous tensor of its own."""
+    if gradient is None:
+        return None
+    if gradient.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"gradients: device {gradient.device} is not supported by this build")
+    if gradient.layout is not torch.strided:
+        gradient = gradient.to_dense()
+    return gradient.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
+
+
+# ------------------------------------------------------------------------------------ back to .grad
+
+
+def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> list[Tensor | None]:
+    """Where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor.
+
+    A CUDA graph writes where it wrote when it was captured: into memory of its own.
+    """
+    captured = devices.capturing(params[0].device)
+    buffers: list[Tensor | None] = []
+    taken: set[int] = set()
+    for p, like in zip(params, gradients.blocks(), strict=True):
+        if like is None:
+            buffers.append(None)
+            continue
+        old = p.grad
+        if old is None or captured or not _fits(old, like) or old.data_ptr() in taken:
+            old = torch.empty_like(like, requires_grad=False)
+        taken.add(old.data_ptr())
+        buffers.append(old)
+    return buffers
+
+
+def _fits(old: Tensor, like: Tensor) -> bool:
+    return (
+        type(old) is Tensor
+        and old.layout is torch.strided
+        and not old.requires_grad
+        and old.dtype is like.dtype
+        and old.shape == like.shape
+        and old.stride() == like.stride()
+    )
+
+
+def assign(params: Sequence[Tensor], direction: Sequence[Tensor | None]) -> None:
+    """Sets ``.grad``, in the parameter's own dtype and layout; None where there is no direction."""
+    written = []
+    for p, d in zip(params, direction, strict=True):
+        if d is None:
+            p.grad = None
+        elif d is p.grad:
+            written.append(d)
+        else:
+            sparse = d.layout is not torch.strided
+            fits = sparse or (d.dtype is p.dtype and d.stride() == p.stride())
+            p.grad = d if fits else torch.empty_like(p, requires_grad=False).copy_(d)
+    if written:
+        torch.autograd.graph.increment_version(written)  # autograd does not see the core write
+
+
+def add_rows(a: Row, b: Row) -> Row:
+    """The sum of two rows in new tensors; None counts as zero."""
+    return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]

@@ -1,0 +1,51 @@
+"""The command line, `python -m pyfront`: one parser, to which every command adds itself."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeAlias
+
+__all__ = ["Commands", "main", "whole_number"]
+
+#: Modules with a command: `add_command(commands)` adds a parser whose defaults are `run`, called
+#: with the arguments, and `error`, which ends with one line and status 2.
+_MODULES = ("pyfront.cli.demo", "pyfront.cli.show")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """What reads an argument that is a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= (value := int(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, {least} to {most}")
+
+    return parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 for bad input, 130 for Ctrl-C."""
+    import pyfront
+
+    description = (pyfront.__doc__ or "").splitlines()[0]
+    parser = _Parser(prog="python -m pyfront", description=description)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for module in _MODULES:
+        importlib.import_module(module).add_command(commands)
+    args = parser.parse_args(argv)
+    args.run(args)
+    return 0

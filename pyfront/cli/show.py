@@ -1,0 +1,218 @@
+"""`python -m pyfront show` and `plot`: tables and pictures of fronts that were saved earlier."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pyfront.cli.main import Commands
+from pyfront.front.front import Front, Split
+from pyfront.front.measures import MOST_TASKS, non_dominated
+from pyfront.front.solution import SPLIT_NAMES
+from pyfront.plots.page import save_page
+from pyfront.plots.pareto import SUFFIXES, plot_front, plot_relative_losses, save_figure
+
+__all__ = ["add_command", "table"]
+
+_MOST_TASKS, _MOST_SHARES = 8, 4  # that are printed on a line
+
+
+def add_command(commands: Commands) -> None:
+    """Adds `show` and `plot` to the command line."""
+    text = "the solutions of saved fronts, and what each method reached"
+    show = commands.add_parser("show", help=text, description=f"Prints {text}.")
+    show.set_defaults(run=_show, error=show.error)
+    show.add_argument(
+        "--reference",
+        type=_point,
+        metavar="L1,L2,…",
+        help="reference point of the hypervolume; default a tenth beyond the worst losses",
+    )
+    show.add_argument(
+        *("--metric",),
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a metric to print beside the losses; may be given several times",
+    )
+    text = "a picture or an interactive page of saved fronts"
+    plot = commands.add_parser("plot", help=text, description=f"Writes {text}.")
+    plot.set_defaults(run=_plot, error=plot.error)
+    plot.add_argument(
+        *("--out",),
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=f"what to write; ends in {', '.join(SUFFIXES)} or .html",
+    )
+    plot.add_argument(
+        "--relative", action="store_true", help="draw the relative losses r∘l of the tasks"
+    )
+    for parser in (show, plot):
+        text = "a front that was saved as JSON; several are merged, equal solutions kept once"
+        parser.add_argument("files", nargs="+", type=Path, metavar="front.json", help=text)
+        parser.add_argument(
+            "--split",
+            choices=("train", "test"),
+            help="whose losses count; default test where every solution has test losses",
+        )
+
+
+def table(
+    front: Front,
+    *,
+    split: Split | None = None,
+    reference: Sequence[float] | None = None,
+    metrics: Sequence[str] = (),
+) -> list[str]:
+    """The lines that `python -m pyfront show` prints.
+
+    Args:
+        front: at least one solution.
+        split: "train" or "test"; ``front.common_split`` by default.
+        reference: the reference point of the hypervolume; ``front.reference_point(split)`` by
+            default.
+        metrics: names of metrics that every solution has, a column each.
+
+    Raises:
+        ValueError: an empty front, a metric that a solution does not have, a reference that a loss
+            exceeds, or a solution without losses on the split.
+        ImportError: moocore is not installed.
+
+    Example:
+        >>> from pyfront import Solution
+        >>> front = Front([Solution(method="EPO", train_losses=[0.5, 0.25])])
+        >>> table(front)[0]
+        '1 solution, 1 not dominated (training losses)'
+    """
+    if len(front) == 0:
+        raise ValueError("front: holds no solution")
+    split = front.common_split if split is None else split
+    corner = front.reference_point(split).tolist() if reference is None else list(reference)
+    solutions = _aligned(_solution_cells(front, split, metrics), texts=(1, 2))
+    best = front.choose(split=split)
+    index = next(index for index, s in enumerate(front) if s is best)
+    chosen = [f"solution {index}", best.method, *filter(None, [best.checkpoint])]
+    kept = len(front.non_dominated(split))
+    return [
+        f"{_count(len(front))}, {kept} not dominated ({SPLIT_NAMES[split]} losses)",
+        *("", *solutions, "", *_methods(front, split, corner)),
+        *("", "best compromise (knee): " + ", ".join(map(_printable, chosen))),
+    ]
+
+
+def _solution_cells(front: Front, split: Split, metrics: Sequence[str]) -> Iterator[list[str]]:
+    """A row a solution: its losses, its angle to the ray, and whether another dominates it."""
+    points = front.losses(split)
+    shown = min(points.shape[1], _MOST_TASKS)
+    more = ["…"] if shown < points.shape[1] else []
+    tasks = [f"task {task + 1}" for task in range(shown)]
+    yield ["#", "method", "preference", *tasks, *more, "angle", *metrics, "dominated"]
+    columns = [front.metric(name) for name in metrics]
+    kept = non_dominated(points)
+    for index, (s, angle) in enumerate(zip(front, front.angles(split), strict=True)):
+        yield [
+            *(str(index), _printable(s.method)),
+            "any" if s.preference is None else _list(s.preference, _MOST_SHARES, digits="#.3g"),
+            *(f"{loss:.4g}" for loss in points[index, :shown]),
+            *more,
+            "" if s.preference is None else f"{angle:.2f}°",
+            *(f"{column[index]:.4g}" for column in columns),
+            "" if kept[index] else "yes",
+        ]
+
+
+def _methods(front: Front, split: Split, corner: Sequence[float]) -> list[str]:
+    """The table of the methods, and what its numbers refer to."""
+    if front[0].num_tasks > MOST_TASKS:
+        return [f"hypervolume and IGD+ are computed for at most {MOST_TASKS} tasks"]
+    return [
+        *_aligned(_method_cells(front, split, corner), texts=(0,)),
+        f"reference point {_list(corner, len(corner))}; IGD+ to the solutions that none dominates",
+    ]
+
+
+def _method_cells(front: Front, split: Split, corner: Sequence[float]) -> Iterator[list[str]]:
+    """A row a method: all at one reference point, against one target."""
+    target = front.non_dominated(split)
+    yield ["method", "solutions", "hypervolume", "IGD+"]
+    for method, part in front.by_method().items():
+        volume = part.hypervolume(corner, split)
+        distance = part.igd_plus(target, split)
+        yield [_printable(method), str(len(part)), f"{volume:.6g}", f"{distance:.4g}"]
+
+
+def _aligned(rows: Iterable[list[str]], *, texts: Sequence[int]) -> list[str]:
+    """Lines with columns of one width; those in `texts` are flush left, numbers flush right."""
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in texts else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _list(values: Sequence[float], most: int, digits: str = ".4g") -> str:
+    shown = [format(value, digits) for value in values[:most]] + ["…"] * (len(values) > most)
+    return "(" + ", ".join(shown) + ")"
+
+
+def _printable(text: str) -> str:
+    """Text from a file in one line, with what a terminal would obey written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _count(solutions: int) -> str:
+    return "1 solution" if solutions == 1 else f"{solutions} solutions"
+
+
+def _point(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        message = f"{text!r}: expected numbers with commas between them"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def _load(paths: Sequence[Path]) -> Front:
+    """The fronts of all files in one; errors name the file."""
+    merged = Front()
+    for path in paths:
+        front = Front.load(path)
+        try:
+            merged = Front.merge([merged, front])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return merged
+
+
+def _show(args: argparse.Namespace) -> None:
+    try:
+        front = _load(args.files)
+        reference = args.reference
+        lines = table(front, split=args.split, reference=reference, metrics=args.metric)
+    except (ImportError, OSError, ValueError) as error:
+        args.error(_printable(str(error)))
+    print(*lines, sep="\n")
+
+
+def _plot(args: argparse.Namespace) -> None:
+    suffix = args.out.suffix.lower()
+    if suffix not in (*SUFFIXES, ".html"):
+        args.error(f"--out {args.out}: expected the ending {', '.join(SUFFIXES)} or .html")
+    if args.relative and suffix == ".html":
+        args.error("--relative is drawn as a picture, not as .html")
+    title = ", ".join(path.name for path in args.files)
+    try:
+        front = _load(args.files)
+        if suffix == ".html":
+            save_page(front, args.out, split=args.split, title=title)
+        elif args.relative:
+            save_figure(plot_relative_losses(front, split=args.split, title=title), args.out)
+        else:
+            save_figure(plot_front(front, split=args.split, title=title), args.out)
+    except (ImportError, OSError, ValueError) as error:
+        args.error(_printable(str(error)))
+    print(f"{args.out} shows {_count(len(front))}")

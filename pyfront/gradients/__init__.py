@@ -1,0 +1,1 @@
+"""Losses to task gradients, or to one product with them."""

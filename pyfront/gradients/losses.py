@@ -1,0 +1,75 @@
+"""What a step is given: losses with a graph, checked, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pyfront._utils.arguments import FloatArray, vector
+from pyfront.backend import cuda as devices
+
+__all__ = ["as_losses", "loss_values", "scalars", "stacked", "widened"]
+
+
+def as_losses(losses: object, name: str = "losses") -> list[Tensor]:
+    """The losses as a list of scalar tensors with a graph; an error names the first bad one.
+
+    Args:
+        losses: a list or tuple of scalar tensors, or a 1-D tensor [m].
+        name: what errors call them.
+    """
+    if isinstance(losses, Tensor):
+        if losses.dim() != 1:
+            raise ValueError(f"{name}: expected a 1-D tensor [m], got shape {list(losses.shape)}")
+        losses = list(losses.unbind())
+    if not isinstance(losses, (list, tuple)):
+        raise TypeError(f"{name}: expected a list of scalar tensors, got {type(losses).__name__}")
+    if not losses:
+        raise ValueError(f"{name}: expected at least one loss, got none")
+    for task, loss in enumerate(losses):
+        _check_loss(f"{name}[{task}]", loss)
+    return list(losses)
+
+
+def _check_loss(name: str, loss: object) -> None:
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"{name}: expected a scalar tensor, got {type(loss).__name__}")
+    if loss.numel() != 1:
+        raise ValueError(f"{name}: expected a scalar, got shape {list(loss.shape)}")
+    if loss.is_meta:
+        raise ValueError(f"{name}: device meta holds no values")
+    if loss.is_complex():
+        raise TypeError(f"{name}: expected a real loss, got {loss.dtype}")
+    if not loss.requires_grad:
+        raise ValueError(
+            f"{name} = {loss.item():g}: it has no graph; compute it from the parameters, "
+            "with gradients enabled and without .detach() or .item()"
+        )
+
+
+def loss_values(losses: Sequence[Tensor]) -> FloatArray:
+    """The numbers behind the losses, [m] float64."""
+    return vector("losses", scalars(losses))
+
+
+def scalars(values: Sequence[Tensor | None]) -> list[float]:
+    """The numbers of scalar tensors, 0 for None; one wait where all are on one CUDA device."""
+    there = [value for value in values if value is not None]
+    if there and there[0].is_cuda and all(value.device == there[0].device for value in there):
+        numbers: list[float] = devices.to_host(stacked(there))[0].tolist()
+    else:
+        numbers = [value.item() for value in there]
+    found = iter(numbers)
+    return [0.0 if value is None else next(found) for value in values]
+
+
+def stacked(values: Sequence[Tensor]) -> Tensor:
+    """Scalar tensors on one device as one, [m] float64 there, without their graphs."""
+    return torch.stack([value.detach().reshape(()).double() for value in values])
+
+
+def widened(losses: Sequence[Tensor]) -> list[Tensor]:
+    """The losses in float32 at least: a weight in their bfloat16 or float16 would be another."""
+    return [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]

@@ -1,0 +1,302 @@
+"""One network for every trade-off: parameters of any module, generated from a preference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pyfront._utils.arguments import VectorLike, VectorsLike, choice, integer
+from pyfront.hypernetwork.generators import generator_for
+from pyfront.hypernetwork.parameters import (
+    copy_module,
+    describe,
+    generated_names,
+    padding_rows,
+    start,
+)
+from pyfront.hypernetwork.places import call_switched, call_with, place_for
+from pyfront.preferences import as_directions
+
+__all__ = ["HyperNetwork"]
+
+
+class HyperNetwork(nn.Module):
+    r"""Generates parameters of a main network from a preference: θ_p = g(p | φ).
+
+    ``net(x, preference=p)`` is the main network with parameters for p; only φ, and what is shared,
+    is trained, with the ordinary loop. Of p only the direction counts, p / ‖p‖₂, so [0.7, 0.3] and
+    [7, 3] are one preference; zero entries, the ends of the front, are legal.
+
+    A generated tensor is μ + g s ẑ, where ẑ has unit variance for every preference, and μ and s are
+    mean and standard deviation of the tensor in the ``model`` that was given: a hypernetwork starts
+    at the scale of the module's own initialisation. Constant tensors (weights of norm layers, zero
+    biases) start at their constant for every preference, with the trained factor g = 0 where
+    others have 1.
+
+    The model is copied, without the gradients it holds. Its buffers stay its own: running
+    statistics of batch norm are updated by calls in training mode and so mix the preferences that
+    were drawn.
+    ``torch.optim.swa_utils.update_bn(loader, net.generate(p))`` computes those of one preference.
+
+    In :attr:`model`, the copy, generated parameters are NaN until :meth:`switch`: a call has its
+    own in their places. They are generated in their own precision under autocast too. Calls change
+    the copy while they last, so that only one thread may call a network at a time; give others a
+    model of :meth:`generate` each.
+
+    Args:
+        model: the main network, any module. Tied parameters stay tied, and one that any of its
+            names matches is generated once. A ``forward`` that replaces a generated parameter or
+            writes into it is refused when it does so, since nothing would remain of it; what it
+            writes through ``.data`` lasts for that call. A checkpoint of activations inside it that
+            reads a generated parameter is refused in the backward pass; one around the call of this
+            network is not.
+        num_tasks: m ≥ 2, the length of a preference.
+        parameters: a shell pattern, or several, of names of parameters; ``"*"`` is any string. The
+            parameters that match and are floating-point are generated, the others are shared by all
+            preferences. None generates all that require a gradient.
+        shared: ``"trained"`` leaves shared parameters as they are in the model; ``"frozen"`` clears
+            their ``requires_grad``, for a pretrained trunk.
+        size: of the chunked hypernetwork: its parameters over the number of entries that it
+            generates; 1.0 makes it as large as what it replaces.
+        plain: a fully connected network from p to all entries in place of embeddings and chunks,
+            for small models; its size is that of its layers.
+        embedding: size of the task and chunk embeddings; chosen from ``size`` where None.
+        hidden: widths of the hypernetwork's layers; (50, 50) for ``plain``, chosen from ``size``
+            otherwise.
+
+    Raises:
+        TypeError: not a module, a parameter that matches and has no real floating-point values, or
+            an argument of another type.
+        ValueError: a pattern that matches no parameter, a parameter that is not initialised (lazy)
+            or not finite, or a size that is too small.
+
+    Example:
+        >>> net = HyperNetwork(torch.nn.Linear(20, 10), num_tasks=2, size=2.0)
+        >>> net(torch.zeros(5, 20), preference=[0.7, 0.3]).shape
+        torch.Size([5, 10])
+        >>> model = net.generate([0.7, 0.3])  # a plain Linear
+        >>> sorted(name for name, _ in model.named_parameters())
+        ['bias', 'weight']
+
+    Source: Lin et al., Controllable Pareto Multi-Task Learning, 2020, section 5.1; the scale of the
+    start after Chang et al., Principled Weight Initialization for Hypernetworks, 2020, but taken
+    from the module's values and kept by normalised features, so that it holds for any module.
+    """
+
+    means: Tensor
+    scales: Tensor
+    padding: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_tasks: int,
+        *,
+        parameters: str | Sequence[str] | None = None,
+        shared: Literal["trained", "frozen"] = "trained",
+        size: float = 1.0,
+        plain: bool = False,
+        embedding: int | None = None,
+        hidden: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        choice("shared", shared, ("trained", "frozen"))
+        self.num_tasks = integer("num_tasks", num_tasks, 2)
+        self._names = generated_names(model, parameters)
+        given = {name: model.get_parameter(name) for name in self._names}
+        self._trainable = [p.requires_grad for p in given.values()]
+        self.model = copy_module(model, {p: place_for(name, p) for name, p in given.items()})
+        if shared == "frozen":
+            self.model.requires_grad_(False)
+        self._tied = any(
+            len(list(named(remove_duplicate=False))) > len(list(named()))
+            for named in (model.named_parameters, model.named_buffers)
+        )
+        dtypes = [p.dtype for p in given.values()]
+        kind: dict[str, Any] = {
+            "dtype": torch.float64 if torch.float64 in dtypes else torch.float32,
+            "device": next(iter(given.values())).device,
+        }
+        means, scales, gains = zip(*map(start, given.values()), strict=True)
+        self.register_buffer("means", torch.tensor(means, **kind))
+        self.register_buffer("scales", torch.tensor(scales, **kind))
+        self.gains = nn.Parameter(torch.tensor(gains, **kind))
+        self._padding = padding_rows(self.model, self._names)
+        rows = [given[name].detach()[row] for name, row in self._padding.items()]
+        self.register_buffer("padding", torch.cat(rows).to(**kind) if rows else None)
+        entries = sum(p.numel() for p in given.values())
+        self.generator = generator_for(
+            self.num_tasks, entries, len(given), size, plain, embedding, hidden
+        ).to(**kind)
+        self._switched = False
+        self.register_state_dict_post_hook(_drop_generated)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_keep_generated)  # type: ignore[no-untyped-call]
+
+    # ---------------------------------------------------------------------------------- the network
+
+    def forward(self, *args: Any, preference: VectorsLike | None = None, **kwargs: Any) -> Any:
+        """The output of the main network with parameters for ``preference``.
+
+        Args:
+            *args: of the main network.
+            preference: p, [m] ≥ 0 and not all 0; or several, [K, m], whose parameters are
+                generated in one pass; None is the preference of the last :meth:`switch`.
+            **kwargs: of the main network.
+
+        Returns:
+            What the main network returns; for [K, m] a list of K of it. Each of the K networks then
+            works on its own copy of the buffers: batch statistics are kept apart, and the running
+            ones stay as they were.
+
+        Raises:
+            ValueError: a preference of another length, with entries that are negative or not
+                finite, or all zero; no preference and no switch before; a ``forward`` that changes
+                a generated parameter or replaces a module that holds one.
+        """
+        if preference is None:
+            if not self._switched:
+                raise ValueError("preference: give one, or call switch(preference) before")
+            return call_switched(self.model, self.replaced(), args, kwargs)
+        directions = as_directions(preference, self.num_tasks)
+        if directions.dim() == 1:
+            return self._call(self._networks(directions[None])[0], {}, args, kwargs)
+        buffers = dict(self.model.named_buffers())
+        return [
+            self._call(network, {name: b.clone() for name, b in buffers.items()}, args, kwargs)
+            for network in self._networks(directions)
+        ]
+
+    def parameters_at(self, preference: VectorLike) -> dict[str, Tensor]:
+        """The generated parameters for one preference by name, with a graph to φ."""
+        directions = as_directions(preference, self.num_tasks)
+        if directions.dim() != 1:
+            raise ValueError(f"preference: expected one, got {len(directions)}")
+        return self._networks(directions[None])[0]
+
+    def generate(self, preference: VectorLike) -> nn.Module:
+        """A plain copy of the main network with its parameters fixed to those for ``preference``.
+
+        It holds no hypernetwork and shares no memory with this one: it can be saved, compiled,
+        exported and trained on as the model itself. It is in the mode, training or evaluation, that
+        this network is in; parameters require a gradient where those of the model did.
+
+        Args:
+            preference: p, [m] ≥ 0 and not all 0.
+
+        Raises:
+            ValueError: as for :meth:`forward`.
+        """
+        with torch.no_grad():
+            values = self.parameters_at(preference).values()
+            places = self._places().values()
+            copies = [torch.empty_like(p).copy_(v) for p, v in zip(places, values, strict=True)]
+        fixed = map(nn.Parameter, copies, self._trainable)
+        return copy_module(self.model, dict(zip(places, fixed, strict=True)))
+
+    @torch.no_grad()
+    def switch(self, preference: VectorLike) -> None:
+        """Writes the parameters for ``preference`` into :attr:`model`, in place.
+
+        ``net(x)`` and ``net.model(x)`` are then the main network for it, without a pass through the
+        hypernetwork, until the next switch. A later training step or ``load_state_dict`` does not
+        change them: switch again. ``net(x)`` refuses a ``forward`` that writes into them once it
+        has, and what it writes through ``.data`` remains: switch again there too.
+
+        Args:
+            preference: p, [m] ≥ 0 and not all 0.
+
+        Raises:
+            ValueError: as for :meth:`forward`.
+        """
+        values = self.parameters_at(preference)
+        torch._foreach_copy_(list(self._places().values()), list(values.values()))
+        self._switched = True
+
+    def summary(self) -> str:
+        """A table: where each parameter of the main network comes from, and φ part by part."""
+        parts = [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
+        return describe(self.model, set(self._names), parts)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
+        """The trained parameters: φ, and the shared ones of the main network."""
+        places = set(map(id, self._places().values()))
+        pairs = super().named_parameters(*args, **kwargs)
+        return ((name, p) for name, p in pairs if id(p) not in places)
+
+    # ------------------------------------------------------------------------------------ the parts
+
+    def _places(self) -> dict[str, nn.Parameter]:
+        """The places of the main network that generated tensors take, one name a tensor."""
+        return {name: attrgetter(name)(self.model) for name in self._names}
+
+    def replaced(self) -> dict[str, nn.Parameter]:
+        """The places of the main network that generated tensors take, by every name they have."""
+        if not self._tied:
+            return self._places()
+        places = set(map(id, self._places().values()))
+        pairs = self.model.named_parameters(remove_duplicate=False)
+        return {name: p for name, p in pairs if id(p) in places}
+
+    def _networks(self, directions: Tensor) -> list[dict[str, Tensor]]:
+        """The generated parameters by name for each of K directions, in one pass.
+
+        In their own precision under autocast too, where the main network casts them as it needs.
+        """
+        device = self.means.device.type
+        with torch.autocast(device, enabled=False), torch._C.DisableTorchFunctionSubclass():
+            return self._generated(directions)
+
+    def _generated(self, directions: Tensor) -> list[dict[str, Tensor]]:
+        places = self._places()
+        gains = self.gains * self.scales
+        sizes = [place.numel() for place in places.values()]
+        parts = self.generator(directions.to(gains)).split(sizes, dim=1)
+        padding = self._padding_entries()
+        values: dict[str, Tensor] = {}
+        for (name, place), part, mean, gain in zip(
+            places.items(), parts, self.means, gains, strict=True
+        ):
+            # a tensor of its own: views of all entries would share one version counter
+            value = torch.addcmul(mean, part, gain).to(place).view(-1, *place.shape)
+            if name in padding:
+                row = padding[name].to(value).expand(len(value), -1)
+                value = value.select_scatter(row, 1, self._padding[name])
+            values[name] = value
+        return [{name: v[k] for name, v in values.items()} for k in range(len(directions))]
+
+    def _padding_entries(self) -> dict[str, Tensor]:
+        """What the padding row of each generated embedding that has one holds, by its name."""
+        if self.padding is None:
+            return {}
+        widths = [self.model.get_parameter(name).shape[1] for name in self._padding]
+        return dict(zip(self._padding, torch.split(self.padding, widths), strict=True))
+
+    def _call(
+        self,
+        network: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        state = {**buffers, **network}
+        return call_with(self.model, state, self.replaced(), args, kwargs, tied=self._tied)
+
+
+def _drop_generated(
+    net: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
+) -> None:
+    """A checkpoint holds what is trained, and buffers; generated parameters follow from it."""
+    for name in cast(HyperNetwork, net).replaced():
+        state.pop(f"{prefix}model.{name}", None)
+
+
+def _keep_generated(net: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
+    """Loading leaves the places of generated parameters as they are, and does not miss them."""
+    for name, p in cast(HyperNetwork, net).replaced().items():
+        state[f"{prefix}model.{name}"] = p  # itself: ``assign=True`` then keeps ties

@@ -1,0 +1,59 @@
+"""Losses in units in which they can be compared: l' = (l − o) / u."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
+
+__all__ = ["Units"]
+
+
+class Units:
+    """An offset o and a unit u > 0 per task, for losses that can be negative or differ in size.
+
+    Args:
+        offset: o, [m], or None for zeros.
+        unit: u, [m], entries > 0, or None for ones.
+
+    Raises:
+        ValueError: an entry that is not finite, or a unit that is not > 0; it is named.
+
+    Example:
+        >>> import numpy as np
+        >>> Units(offset=[-1.0, 0.0], unit=[2.0, 1.0]).compared(np.array([1.0, 3.0])).tolist()
+        [1.0, 3.0]
+    """
+
+    def __init__(self, offset: VectorLike | None = None, unit: VectorLike | None = None) -> None:
+        self.offset = None if offset is None else vector("offset", offset).copy()
+        self.unit = None if unit is None else vector("unit", unit).copy()
+        if self.offset is not None:
+            require("offset", self.offset)
+        if self.unit is not None:
+            require("unit", self.unit, above=0.0)
+
+    def compared(self, losses: FloatArray) -> FloatArray:
+        """l' = (l − o) / u of losses [m], or of each row of [K, m]."""
+        count = losses.shape[-1]
+        for name, values in (("offset", self.offset), ("unit", self.unit)):
+            if values is not None and values.size != count:
+                raise ValueError(f"{name}: expected {count} values, got {values.size}")
+        shifted = losses if self.offset is None else losses - self.offset
+        return shifted if self.unit is None else shifted / self.unit
+
+    def of_losses(self, weights: FloatArray) -> Tensor:
+        """The weights w' of l' as weights of l: w' / u."""
+        return torch.from_numpy(weights if self.unit is None else weights / self.unit)
+
+    def check(self, losses: FloatArray, who: str) -> None:
+        """Raises a ``ValueError`` that names the first loss that is not finite or has l' < 0."""
+        hint = f"; {who} compares ratios of losses: give offset= for losses that can be negative"
+        require("losses", losses.ravel())
+        require("losses", self.compared(losses).ravel(), lowest=0.0, hint=hint)
+
+    def gramian(self, gramian: FloatArray) -> FloatArray:
+        """C' = C_ij / (u_i u_j)."""
+        return gramian if self.unit is None else gramian / np.outer(self.unit, self.unit)

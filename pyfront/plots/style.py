@@ -1,0 +1,85 @@
+"""What all pictures have in common: colours, marks, the legend below."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyfront._utils.extras import require
+from pyfront.front.front import Front, Split
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "drawn_split",
+    "legend_below",
+    "method_styles",
+    "new_figure",
+    "plain",
+    "share_text",
+]
+
+#: Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow, which is
+#: too pale for small marks on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def drawn_split(front: Front, split: Split | None) -> Split:
+    """The split to draw, `front.common_split` for None; an error where nothing can be drawn."""
+    if len(front) == 0:
+        raise ValueError("front: holds no solution, so there is nothing to draw")
+    if front[0].num_tasks < 2:
+        raise ValueError("front: 1 task, expected at least 2")
+    split = front.common_split if split is None else split
+    front.losses(split)  # raises if a solution has none
+    return split
+
+
+def new_figure() -> "Figure":
+    """An empty figure without any global state of matplotlib."""
+    figure: Figure = require("matplotlib.figure", "plots").Figure(
+        figsize=(7.5, 6.0), layout="constrained"
+    )
+    return figure
+
+
+def method_styles(front: Front) -> dict[str, dict[str, Any]]:
+    """A colour and a mark for each method, in the order of their first solutions."""
+    return {
+        method: {
+            "color": COLOURS[index % len(COLOURS)],
+            "marker": _MARKERS[index % len(_MARKERS)],
+        }
+        for index, method in enumerate(front.by_method())
+    }
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is: a pair of dollar signs would begin mathematics."""
+    return text.replace("$", r"\$")
+
+
+def share_text(preference: Any) -> str:
+    """r scaled to sum 1, with two digits."""
+    total = sum(preference)
+    return "(" + ", ".join(f"{value / total:.2g}" for value in preference) + ")"
+
+
+def legend_below(axes: "Axes") -> None:
+    """Outside the axes, so that it hides no point; two entries a column where they fit."""
+    labels = axes.get_legend_handles_labels()[1]
+    pairs = -(-len(labels) // 2)
+    columns = next((n for n in range(pairs, 1, -1) if _row_length(labels, n) <= 118), 1)
+    axes.figure.legend(
+        loc="outside lower center", ncols=columns, columnspacing=1.2, fontsize=8, frameon=False
+    )
+
+
+def _row_length(labels: Sequence[str], columns: int) -> int:
+    """About how many letters wide a legend is, 6 of them a column for its marks and the space."""
+    parts = np.array_split(np.array([len(label) for label in labels]), columns)
+    return sum(6 + int(part.max(initial=0)) for part in parts)

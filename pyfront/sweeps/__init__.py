@@ -1,0 +1,5 @@
+"""Many trainings, one for each preference."""
+
+from pyfront.sweeps.sweep import SweepError, sweep, trace
+
+__all__ = ["SweepError", "sweep", "trace"]

@@ -1,0 +1,109 @@
+"""Every trap of torch's gradients: Gramian and direction must be those of plain autograd."""
+
+import pytest
+import torch
+from gradient_cases import CASES, reference
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pyfront.backend.task_gradients import TaskGradients, assign, direction_buffers
+from pyfront.gradients import engines as grad
+
+
+@pytest.mark.parametrize("engine", ["grad", "steal"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device):
+    with device:
+        losses, params = case()
+    jacobian = reference(losses, params).cpu()
+    rows = grad.task_rows(losses, params, engine, retain_graph=True)
+    before = [[None if g is None else g.to_dense().clone() for g in row] for row in rows]
+
+    gradients = TaskGradients(rows)
+    torch.testing.assert_close(
+        torch.from_numpy(gradients.gramian()), jacobian @ jacobian.T, rtol=1e-12, atol=1e-12
+    )
+    weights = torch.linspace(0.3, 1.0, len(losses), dtype=torch.float64)
+    assign(params, (out := direction_buffers(gradients, params)))
+    gradients.combine(weights.numpy(), out)
+    assign(params, out)
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).double().reshape(-1) for p in params]
+    ).cpu()
+    tolerance = 1e-2 if params[0].dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(flat, jacobian.T @ weights, rtol=tolerance, atol=tolerance)
+    # no task gradient was written to
+    for row, copies in zip(rows, before, strict=True):
+        for g, copy in zip(row, copies, strict=True):
+            assert g is None or torch.equal(g.to_dense(), copy)
+
+
+@pytest.mark.parametrize("case", CASES[:4], ids=lambda case: case.__name__)
+def test_grad_is_dense_and_unshared(case):
+    losses, params = case()
+    gradients = TaskGradients(grad.task_rows(losses, params, "grad", False))
+    out = direction_buffers(gradients, params)
+    gradients.combine(torch.ones(len(losses)).double().numpy(), out)
+    assign(params, out)
+    assert len({p.grad.data_ptr() for p in params}) == len(params)
+    for p in params:
+        assert p.grad.stride() == p.stride()
+        assert p.grad.untyped_storage().nbytes() == p.grad.numel() * p.grad.element_size()
+
+
+def test_only_unreadable_tensors_are_copied():
+    p = nn.Parameter(torch.randn(8, 8))
+    rows = grad.task_rows([(p**2).sum(), p.sum()], [p], "grad", False)
+    gradients = TaskGradients(rows)
+    assert gradients.rows[0][0] is rows[0][0]  # dense: read in place
+    assert gradients.rows[1][0] is not rows[1][0]  # expanded: 4 bytes behind 64 elements
+
+
+def test_old_torch_without_the_exchange_api_reads_the_same():
+    from pyfront.backend import _core
+
+    rows = [[torch.randn(3, 4), None, torch.randn(5).double()] for _ in range(3)]
+    rows[1][0] = torch.randn(4, 3).t()
+    tables = [_core.GradientTable(rows, torch.Tensor, use) for use in (True, False)]
+    assert tables[0].irregular == tables[1].irregular == [(1, 0)]
+    rows[1][0] = rows[1][0].contiguous()
+    fast, slow = (_core.GradientTable(rows, torch.Tensor, use) for use in (True, False))
+    assert (_core.gramian(fast, 1) == _core.gramian(slow, 1)).all()
+
+
+def test_reentrant_checkpoint_needs_and_gets_the_steal_engine():
+    weight = nn.Parameter(torch.randn(4, 4))
+
+    def losses():
+        x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        inner = checkpoint(lambda v: torch.tanh(v @ weight), x, use_reentrant=True)
+        y = inner @ weight  # used inside and outside: autograd.grad is silently wrong here
+        return [(y**2).sum(), y.sum()]
+
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    y = torch.tanh(x @ weight) @ weight
+    jacobian = reference([(y**2).sum(), y.sum()], [weight])
+    assert grad.choose_engine("auto", losses()) == "steal"
+    rows = grad.task_rows(losses(), [weight], "steal", False)
+    actual = torch.stack([row[0].reshape(-1).double() for row in rows])
+    torch.testing.assert_close(actual, jacobian, rtol=1e-5, atol=1e-6)
+    wrong = grad.task_rows(losses(), [weight], "grad", False)
+    assert not torch.allclose(wrong[0][0].reshape(-1).double(), jacobian[0], rtol=1e-3)
+
+
+def test_steal_leaves_grad_as_it_was_even_when_it_fails():
+    p = nn.Parameter(torch.randn(3))
+    p.grad = kept = torch.ones(3)
+    loss = (p**2).sum()
+    grad.task_rows([loss], [p], "steal", False)
+    assert p.grad is kept and torch.equal(kept, torch.ones(3))
+    with pytest.raises(ValueError, match=r"losses\[0\].*freed"):
+        grad.task_rows([loss], [p], "steal", False)
+    assert p.grad is kept and torch.equal(kept, torch.ones(3))
+
+
+def test_complex_gradients_are_refused_by_name():
+    p = nn.Parameter(torch.randn(2, dtype=torch.complex64))
+    rows = grad.task_rows([(p.abs() ** 2).sum()], [p], "grad", False)
+    with pytest.raises(TypeError, match=r"gradients\[0\]\[0\].*complex64"):
+        TaskGradients(rows)
