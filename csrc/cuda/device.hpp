@@ -9,8 +9,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "cuda/plan.hpp"
 #include "common/gradient_table.hpp"
+#include "cuda/plan.hpp"
 
 namespace pyfront::device {
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "gramian/kernels.hpp"
 #include "common/parallel.hpp"
+#include "gramian/kernels.hpp"
 
 namespace pyfront {
 namespace {

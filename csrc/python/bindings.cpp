@@ -13,12 +13,12 @@
 #include <tuple>
 #include <vector>
 
-#include "solvers/epo.hpp"
 #include "gramian/gramian.hpp"
+#include "python/tensor_table.hpp"
+#include "solvers/epo.hpp"
 #include "solvers/linear_program.hpp"
 #include "solvers/min_norm.hpp"
 #include "solvers/pareto_mtl.hpp"
-#include "python/tensor_table.hpp"
 
 namespace py = pybind11;
 namespace pf = pyfront;

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "python/dlpack.hpp"
 #include "common/gradient_table.hpp"
+#include "python/dlpack.hpp"
 
 namespace pyfront {
 

@@ -7,9 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "common/status.hpp"
 #include "solvers/linear_program.hpp"
 #include "solvers/min_norm.hpp"
-#include "common/status.hpp"
 
 namespace pyfront {
 

@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <limits>
 
-#include "solvers/corral.hpp"
 #include "common/exact_sum.hpp"
 #include "common/status.hpp"
 #include "common/team.hpp"
+#include "solvers/corral.hpp"
 
 namespace pyfront {
 

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "solvers/min_norm.hpp"
 #include "common/status.hpp"
+#include "solvers/min_norm.hpp"
 
 namespace pyfront {
 
