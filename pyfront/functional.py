@@ -24,8 +24,8 @@ from pyfront._utils.arguments import (
     require,
     vector,
 )
-from pyfront.backend import _core
 from pyfront.backend import cuda as devices
+from pyfront.backend import solvers
 from pyfront.backend.solvers import (
     Descent,
     ParetoMtlPhase,
@@ -190,7 +190,7 @@ def non_uniformity(losses: VectorLike, preference: VectorLike) -> float:
     r = as_preference(preference, positive=True)
     values = vector("losses", losses, r.size)
     require("losses", values, lowest=0.0)
-    return _core.non_uniformity(values, r)
+    return solvers.non_uniformity(values, r)
 
 
 def epo_weights(
@@ -318,7 +318,7 @@ def _min_norm_on_device(gramian: Tensor) -> tuple[Tensor, float]:
     weights, outcome = devices.min_norm(c)
     assert outcome is not None
     status, gap = outcome.tolist()
-    if _core.STATUSES[int(status)] == "nonfinite":
+    if devices.STATUSES[int(status)] == "nonfinite":
         require_finite_gramian(matrix("gramian", gramian))
     return weights, gap
 

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyfront.backend import _core
-
-__all__ = ["DeviceReport", "Report"]
+__all__ = ["Report"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,51 +65,3 @@ class Report:
             if value is not None:
                 flat[name] = float(value)
         return flat
-
-
-class DeviceReport(Report):
-    """A report whose numbers are still on a CUDA device: it waits for them when they are read.
-
-    Args:
-        weights: w, [m] float64, on the device or, where a method knows them, on the CPU.
-        losses: l, [m] float64, on the device.
-        gramian: C, [m, m] float64, on the device, or None.
-        outcome: status, gap and perhaps phase, on the device; None where nothing was solved.
-    """
-
-    __slots__ = ("_outcome",)
-    _outcome: Tensor | list[float] | None
-
-    def __init__(
-        self, weights: Tensor, losses: Tensor, gramian: Tensor | None, outcome: Tensor | None
-    ) -> None:
-        values = {"weights": weights, "losses": losses, "gramian": gramian}
-        for name, value in (values | {"non_uniformity": None, "_outcome": outcome}).items():
-            object.__setattr__(self, name, value)
-
-    def _number(self, place: int) -> float | None:
-        outcome = self._outcome
-        if isinstance(outcome, Tensor):
-            outcome = outcome.tolist()
-            object.__setattr__(self, "_outcome", outcome)
-        return None if outcome is None or place >= len(outcome) else outcome[place]
-
-    @property
-    def status(self) -> str:
-        """The outcome."""
-        number = self._number(0)
-        return "ok" if number is None else _core.STATUSES[int(number)]
-
-    @property
-    def gap(self) -> float | None:
-        """Certificate of the min-norm solver."""
-        return self._number(1)
-
-    @property
-    def phase(self) -> str | None:
-        """What the step was after."""
-        number = self._number(2)
-        return None if number is None else _core.PHASES[int(number)]
-
-    def __reduce__(self) -> tuple[type[Report], tuple[object, ...]]:
-        return Report, tuple(getattr(self, name) for name in Report.__dataclass_fields__)

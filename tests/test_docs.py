@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+import re
 import runpy
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def test_the_methods_have_examples():
     for name in names:
         module = importlib.import_module(name)
         assert sum(len(test.examples) for test in doctest.DocTestFinder().find(module)) > 0
+
+
+def test_contributing_walks_through_a_method_and_an_engine():
+    text = (DOCS.parent / "CONTRIBUTING.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    names = {"pyfront": pyfront, "__name__": "contributing"}
+    for block in blocks:
+        exec(compile(block, "CONTRIBUTING.md", "exec"), names)
 
 
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if ">>>" in page.read_text("utf-8")]

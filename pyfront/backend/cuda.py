@@ -18,6 +18,8 @@ from pyfront._utils.arguments import FloatArray
 from pyfront.backend import _core
 
 __all__ = [
+    "PHASES",
+    "STATUSES",
     "Availability",
     "Decision",
     "capturing",
@@ -30,6 +32,11 @@ __all__ = [
     "to_device",
     "to_host",
 ]
+
+
+# in the order of their numbers, which is how a device reports them
+STATUSES: list[str] = _core.STATUSES
+PHASES: list[str] = _core.PHASES
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ __all__ = [
     "ParetoMtlPhase",
     "epo",
     "min_norm",
+    "non_uniformity",
     "pareto_mtl",
     "require_finite_gramian",
 ]
@@ -52,6 +53,11 @@ def pareto_mtl(
     """Pareto MTL's weights for unit vectors, as :func:`pyfront.functional.pareto_mtl_weights`."""
     weights, status, gap = _core.pareto_mtl(losses, gramian, vectors, index, phase, epsilon)
     return Report(weights=torch.from_numpy(weights), phase=phase, status=status, gap=gap)
+
+
+def non_uniformity(losses: FloatArray, preference: FloatArray) -> float:
+    """Return μ of r∘l, as :func:`pyfront.functional.non_uniformity` defines it."""
+    return _core.non_uniformity(losses, preference)
 
 
 class MinNorm(NamedTuple):

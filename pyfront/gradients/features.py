@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from pyfront._utils.torch_private import leaf_of
 from pyfront.backend.task_gradients import Row
-from pyfront.gradients.engines import check_reached, explained
+from pyfront.gradients.engine import check_reached, explained
 
 __all__ = ["Features", "Split", "as_features"]
 
@@ -145,5 +146,5 @@ def _leaves(outputs: Sequence[Tensor], cut: Sequence[Tensor]) -> Iterator[int]:
     yield from (id(output) for output in roots if output.grad_fn is None)
     nodes = [output.grad_fn for output in roots]
     for node in [*nodes, *(edge[0] for edge in _edges(nodes, closed))]:
-        if (variable := getattr(node, "variable", None)) is not None:
+        if node is not None and (variable := leaf_of(node)) is not None:
             yield id(variable)

@@ -1,4 +1,4 @@
-"""What the graph behind losses holds, without a backward pass."""
+"""Look into the graph behind losses without a backward pass."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 from torch.autograd.graph import Node
 
-__all__ = ["graph_nodes", "reaches", "share_a_graph"]
+from pyfront._utils.torch_private import CHECKPOINT_NODE, leaf_of
+
+__all__ = ["graph_nodes", "has_reentrant_checkpoint", "reaches", "share_a_graph"]
 
 
 def graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
-    """The operators of the losses' graph, each once."""
+    """Yield the operators of the losses' graph, each once."""
     stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
     seen = set(stack)
     while stack:
@@ -23,15 +25,36 @@ def graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
                 stack.append(child)
 
 
+def has_reentrant_checkpoint(losses: Sequence[Tensor]) -> bool:
+    """Return whether the graph holds a reentrant checkpoint, which hides its parameters.
+
+    Called at every step: such a checkpoint appears when a part of the model is unfrozen, or when
+    checkpointing is switched on.
+    """
+    stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if type(node).__name__ == CHECKPOINT_NODE:
+            return True
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                stack.append(child)
+    return False
+
+
 def share_a_graph(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Whether a backward pass from ``a`` frees nodes that one from ``b`` needs."""
+    """Return whether a backward pass from ``a`` frees nodes that one from ``b`` needs."""
     before = {node for node in graph_nodes(a) if node.next_functions}  # leaves hold nothing
     return any(node in before for node in graph_nodes(b))
 
 
 def reaches(loss: Tensor, params: Sequence[Tensor]) -> bool:
-    """Whether the graph of ``loss`` shows one of ``params``; it does not look into reentrant
-    checkpoints."""
+    """Return whether the graph of ``loss`` shows one of ``params``.
+
+    It does not look into reentrant checkpoints.
+    """
     wanted = {id(p) for p in params}
-    leaves = (getattr(node, "variable", None) for node in graph_nodes([loss]))
+    leaves = (leaf_of(node) for node in graph_nodes([loss]))
     return id(loss) in wanted or any(id(leaf) in wanted for leaf in leaves)

@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
+from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE, UNSUPPORTED_PRODUCTS
 from pyfront.backend.task_gradients import Row
-from pyfront.gradients.engines import Engine, explained, weighted_gradient
+from pyfront.gradients.engine import Engine, NoParameterError, explained
+from pyfront.gradients.engines import weighted_gradient
+from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.graph import graph_nodes, reaches
 from pyfront.gradients.losses import widened
 from pyfront.gradients.replay import Replay
@@ -51,7 +54,7 @@ class Verified:
     def due(self, losses: Sequence[Tensor]) -> bool:
         """Whether a product of these losses is to be verified by a backward pass."""
         kinds = _kinds(losses)
-        if "CompiledFunctionBackward" in kinds:  # its buffers serve a single pass
+        if COMPILED_NODE in kinds:  # its buffers serve a single pass
             return False
         return self.flat or len(losses) != self.tasks or not kinds <= self.kinds
 
@@ -118,7 +121,7 @@ def check_mixture(
 def _coarseness(losses: Sequence[Tensor], params: Sequence[Tensor]) -> float:
     """How much more rounding than in float32 is expected."""
     narrow = any(t.dtype.itemsize < 4 for t in (*losses, *params))
-    if narrow or "ToCopyBackward0" in _kinds(losses):  # autocast copies into half precision
+    if narrow or CONVERSION_NODE in _kinds(losses):  # autocast copies into half precision
         return 100.0
     return 10.0 if any(p.is_cuda for p in params) else 1.0  # perhaps TF32
 
@@ -141,7 +144,7 @@ def check_hidden(
     for task in reaching:
         if (
             not compute
-            or _length(_weighted([losses[task]], np.ones(1), params, "grad", True)) > 0.0
+            or _length(_weighted([losses[task]], np.ones(1), params, GradEngine(), True)) > 0.0
         ):
             raise _hidden("double_backward", f"the derivative of losses[{task}] is")
     return bool(reaching)
@@ -191,8 +194,10 @@ def _moves(
     s = _mixture(len(losses))
     try:
         row = _weighted(losses, s, params, engine, retain_graph=True)
-    except ValueError as error:  # of a graph that an earlier pass has freed
-        return "no parameter" not in str(error)
+    except NoParameterError:
+        return False
+    except ValueError:  # of a graph that an earlier pass has freed
+        return True
     allowed = float(s @ errors) + 10.0 * ROUNDING * _length(row) * _length(along)
     return abs(_inner(row, along)) > allowed
 
@@ -211,7 +216,7 @@ def _weighted(
     retain_graph: bool,
 ) -> Row:
     """Σ_j w_j g_j, without the hooks that wait for a ``.grad`` where the engine allows that."""
-    if engine == "steal":
+    if not engine.stops_inside:
         return weighted_gradient(losses, weights.tolist(), params, engine, retain_graph)
     wide = widened(losses)
     roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
@@ -258,24 +263,10 @@ def supported(products: str) -> Iterator[None]:
         yield
     except RuntimeError as error:  # of which torch's "not implemented" is a kind
         text = str(error)
-        if not any(phrase in text for phrase in _UNSUPPORTED):
+        if not any(phrase in text for phrase in UNSUPPORTED_PRODUCTS):
             raise
         reason = text.splitlines()[0].rstrip(".")
         raise unsupported(products, reason) from error
-
-
-# what torch says where a formula is missing
-_UNSUPPORTED = (
-    "not implemented",
-    "once_differentiable",
-    "double backward",
-    "does not require grad",
-    "forward AD",
-    "forward-mode AD",
-    "forward mode AD",
-    "jvp",
-    "use_reentrant",
-)
 
 
 def unsupported(products: str, reason: str) -> RuntimeError:

@@ -20,19 +20,20 @@ error that says which way to set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from pyfront._utils.arguments import FloatArray, VectorLike, choice, require, vector
+from pyfront._utils.torch_private import preserved_versions
 from pyfront.backend.task_gradients import Row
-from pyfront.gradients.engines import Engine, check_reached, explained, weighted_gradient
+from pyfront.gradients.engine import Engine, check_reached, explained
+from pyfront.gradients.engines import weighted_gradient
+from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.linear_record import linear_record
 from pyfront.gradients.losses import as_losses, loss_values, scalars, widened
 from pyfront.gradients.product_checks import (
@@ -67,7 +68,7 @@ def gramian_product(
     products: Products = "double_backward",
     replay: Replay | None = None,
     along: Row | None = None,
-    engine: Engine = "grad",
+    engine: Engine | None = None,
     retain_graph: bool = False,
     verified: Verified | None = None,
 ) -> Product:
@@ -80,7 +81,7 @@ def gramian_product(
         products: ``"double_backward"``, ``"forward"`` or ``"difference"``: see the module.
         replay: computes the losses again; needed by the last two.
         along: T tensors or None in place of d in J d, for a product J Kᵀ v with another Jacobian.
-        engine: ``"grad"`` or ``"steal"``, as for :func:`pyfront.gradients.task_rows`.
+        engine: how backward passes are made; ``"grad"`` where None.
         retain_graph: keep the graph of the losses.
         verified: what earlier calls have verified, kept up to date; None verifies all of it. See
             :mod:`pyfront.product_checks`.
@@ -101,6 +102,7 @@ def gramian_product(
     Source: the double-backward product is Pearlmutter's R-operator on the map u ↦ Jᵀ u.
     """
     choice("products", products, get_args(Products))
+    engine = engine or GradEngine()
     roots = as_losses(losses)
     weights = vector("v", v, len(roots))
     require("v", weights)
@@ -139,7 +141,7 @@ def _double_backward(
     retain_graph: bool,
 ) -> tuple[Product, list[int]]:
     """The product, and the tasks that the record of the backward pass does not hold."""
-    if engine == "steal":
+    if not engine.stops_inside:
         raise unsupported(
             "double_backward", "a reentrant checkpoint cannot be differentiated twice"
         )
@@ -206,7 +208,7 @@ def _forward(
     """J d, [m]; zeros for its errors, [m]; the tasks that have no derivative along d."""
     moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
     with supported("forward"), forward_ad.dual_level(), torch.no_grad():
-        with _same_versions([p for p, _ in moved]):  # no value changes
+        with preserved_versions([p for p, _ in moved]):  # no value changes
             for p, d in moved:  # in place: the closure reads the parameter itself
                 p.copy_(_dual(p.detach(), d.to(p.dtype)))
         losses = replay.again()
@@ -245,7 +247,7 @@ def _difference(
     h = coarsest**0.5 * max(theta, 1e-3) / length
     kept = [p.detach().clone() for p, _ in moved]
     sides = []
-    with torch.no_grad(), _same_versions([p for p, _ in moved]):  # the values come back
+    with torch.no_grad(), preserved_versions([p for p, _ in moved]):  # the values come back
         check_same(replay.again(), before)
         try:
             for sign in (1.0, -1.0):
@@ -262,15 +264,6 @@ def _difference(
 
 
 # -------------------------------------------------------------------------------------- their rules
-
-
-@contextmanager
-def _same_versions(params: Sequence[Tensor]) -> Iterator[None]:
-    """A graph that is kept must not find a newer version of parameters whose values stay."""
-    with ExitStack() as stack:
-        for p in params:  # torch 2.6 takes one tensor at a time
-            stack.enter_context(_unsafe_preserve_version_counter(p))
-        yield
 
 
 def _unshared(direction: Row) -> Row:

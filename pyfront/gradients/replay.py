@@ -24,16 +24,18 @@ class Replay:
     def __init__(self, closure: Callable[[], Any]) -> None:
         self.closure = closure
         self.unit = 1.0  # a gradient scaler's factor, applied when it is called again
+        self.losses: Any = None  # of the first call
         self._states = _random_states()
 
     def first(self) -> Any:
-        """The losses, with a graph."""
+        """Return the losses, with a graph."""
         self._states = _random_states()
         with torch.enable_grad():
-            return self.closure()
+            self.losses = self.closure()
+        return self.losses
 
     def again(self) -> list[Tensor]:
-        """The losses once more, in whatever autograd mode the caller is in."""
+        """Return the losses once more, in whatever autograd mode the caller is in."""
         after = _random_states()
         try:
             _set_random_states(self._states)

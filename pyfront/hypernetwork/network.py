@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyfront._utils.arguments import VectorLike, VectorsLike, choice, integer
+from pyfront._utils.torch_private import copy_all, without_subclass_functions
 from pyfront.hypernetwork.generators import generator_for
 from pyfront.hypernetwork.parameters import (
     copy_module,
@@ -215,7 +216,7 @@ class HyperNetwork(nn.Module):
             ValueError: as for :meth:`forward`.
         """
         values = self.parameters_at(preference)
-        torch._foreach_copy_(list(self._places().values()), list(values.values()))
+        copy_all(list(self._places().values()), list(values.values()))
         self._switched = True
 
     def summary(self) -> str:
@@ -249,7 +250,7 @@ class HyperNetwork(nn.Module):
         In their own precision under autocast too, where the main network casts them as it needs.
         """
         device = self.means.device.type
-        with torch.autocast(device, enabled=False), torch._C.DisableTorchFunctionSubclass():
+        with torch.autocast(device, enabled=False), without_subclass_functions():
             return self._generated(directions)
 
     def _generated(self, directions: Tensor) -> list[dict[str, Tensor]]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
+
+from pyfront._utils.torch_private import (
+    in_backward_pass,
+    version_of,
+    without_subclass_functions,
+)
 
 __all__ = ["Place", "call_switched", "call_with", "place_for"]
 
@@ -65,8 +70,8 @@ def call_switched(
 
 def _versions(values: Mapping[str, Tensor]) -> list[int]:
     """Counts what is written into tensors; those of inference mode have no such count."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return [0 if value.is_inference() else value._version for value in values.values()]
+    with without_subclass_functions():
+        return [version_of(value) for value in values.values()]
 
 
 def _refusal(name: str, what: str) -> ValueError:
@@ -111,15 +116,15 @@ class Place(nn.Parameter):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        late = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-        with torch._C.DisableTorchFunctionSubclass():
+        late = not torch.compiler.is_compiling() and in_backward_pass()
+        with without_subclass_functions():
             if not late:
                 return func(*args, **(kwargs or {}))
             with torch.no_grad():  # nothing is saved, so that no checkpoint stops in the middle
                 result = func(*args, **(kwargs or {}))
         several = result if isinstance(result, (tuple, list)) else (result,)
         if any(isinstance(value, Tensor) for value in several):  # a shape or a device is none
-            place = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Place))
+            place = next(_places_in((args, kwargs)))
             raise RuntimeError(
                 f"{place.path}: is read in the backward pass, when the call is over and generated "
                 "parameters are gone; take checkpoints of activations out of the model, and "
@@ -132,6 +137,16 @@ class Place(nn.Parameter):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _place, (self.data, self.requires_grad, self.path)
+
+
+def _places_in(value: Any) -> Iterator[Place]:
+    if isinstance(value, Place):
+        yield value
+    elif isinstance(value, dict):
+        yield from _places_in(list(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for entry in value:
+            yield from _places_in(entry)
 
 
 def place_for(path: str, parameter: nn.Parameter) -> Place:

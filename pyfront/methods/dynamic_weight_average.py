@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Unpack
 
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, integer, number, require
+from pyfront._utils.arguments import FloatArray, require
+from pyfront.methods._dual import tilted
+from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in
 from pyfront.report import Report
 
 __all__ = ["DynamicWeightAverage"]
@@ -49,7 +52,10 @@ class DynamicWeightAverage(MultiTaskOptimizer):
     A loss that was 0 has no rate; its v_j counts as 1 (ours).
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
+    needs: ClassVar[Needs] = "losses"
+
+    steps_per_epoch = Option[int](integer_from(1))
+    temperature = Option[float](number_in(above=0.0))
 
     def __init__(
         self,
@@ -57,10 +63,8 @@ class DynamicWeightAverage(MultiTaskOptimizer):
         *,
         steps_per_epoch: int = 1,
         temperature: float = 2.0,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        steps_per_epoch = integer("steps_per_epoch", steps_per_epoch, 1)
-        temperature = number("temperature", temperature, above=0.0)
         super().__init__(base, **common)
         self.steps_per_epoch = steps_per_epoch
         self.temperature = temperature
@@ -95,6 +99,4 @@ class DynamicWeightAverage(MultiTaskOptimizer):
         with np.errstate(over="ignore"):
             rates = np.divide(last, before, out=np.ones_like(last), where=before > 0.0)
             logits = np.minimum(rates / self.temperature, np.finfo(np.float64).max)
-        shares = np.exp(logits - logits.max())
-        weights: FloatArray = last.size * shares / shares.sum()
-        return weights
+        return last.size * tilted(1.0, logits)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike, choice, number
 from pyfront.backend.solvers import Descent, epo
 from pyfront.methods._units import Units
+from pyfront.optimizer.method import Domain
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, one_of
 from pyfront.report import Report
 
 __all__ = ["EPO"]
 
 LARGEST_EPSILON = 1e-4  # of the adaptive ε: the paper's own value
+
+
+def _checked_epsilon(name: str, value: Any) -> float | Literal["adaptive"]:
+    if isinstance(value, str):
+        choice(name, value, ("adaptive",))
+        return "adaptive"
+    return number(name, value, lowest=0.0)
 
 
 class EPO(MultiTaskOptimizer):
@@ -57,7 +66,10 @@ class EPO(MultiTaskOptimizer):
     Source: Mahapatra and Rajan 2020. Offset, unit, smoothing and the adaptive ε are ours.
     """
 
-    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "positive"
+    preference_domain: ClassVar[Domain] = "positive"
+
+    epsilon = Option[float | Literal["adaptive"]](_checked_epsilon)
+    descent = Option[Descent](one_of("restricted", "relaxed"))
 
     def __init__(
         self,
@@ -66,20 +78,14 @@ class EPO(MultiTaskOptimizer):
         *,
         epsilon: float | Literal["adaptive"] = 1e-4,
         descent: Descent = "restricted",
-        weight_smoothing: float = 0.0,
         offset: VectorLike | None = None,
         unit: VectorLike | None = None,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        choice("descent", descent, ("restricted", "relaxed"))
-        if isinstance(epsilon, str):
-            choice("epsilon", epsilon, ("adaptive",))
-        else:
-            epsilon = number("epsilon", epsilon, lowest=0.0)
-        self.epsilon: float | Literal["adaptive"] = epsilon
-        self.descent: Descent = descent
+        super().__init__(base, preference, **common)
+        self.epsilon = epsilon
+        self.descent = descent
         self.units = Units(offset, unit)
-        super().__init__(base, preference, weight_smoothing=weight_smoothing, **common)
 
     def check_losses(self, losses: FloatArray) -> None:
         """EPO is defined for l ≥ 0."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -12,9 +11,9 @@ from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, number
 from pyfront.functional import non_uniformity
 from pyfront.methods._dual import tilted
 from pyfront.methods._units import Units
-from pyfront.optimizer.batch import Batch
+from pyfront.optimizer.method import Domain, Needs, require_one_each
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
-from pyfront.optimizer.preferring import require_one_each
+from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in
 from pyfront.preferences import as_preferences
 from pyfront.report import Report
 
@@ -126,8 +125,13 @@ class PreferenceFeedback(MultiTaskOptimizer):
     2020) is the integral part; control of Lagrange multipliers (Stooke et al. 2020) has both.
     """
 
-    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
-    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "positive"
+    needs: ClassVar[Needs] = "losses"
+    preference_domain: ClassVar[Domain] = "positive"
+
+    proportional = Option[float](at_least(0.0))
+    integral = Option[float](at_least(0.0))
+    averaging = Option[float](number_in(lowest=0.0, below=1.0))
+    floor = Option[float](number_in(lowest=0.0, below=1.0))
 
     def __init__(
         self,
@@ -140,26 +144,26 @@ class PreferenceFeedback(MultiTaskOptimizer):
         floor: float = 1e-6,
         offset: VectorLike | None = None,
         unit: VectorLike | None = None,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        self.proportional = number("proportional", proportional, lowest=0.0)
-        self.integral = number("integral", integral, lowest=0.0)
-        self.averaging = number("averaging", averaging, lowest=0.0, below=1.0)
-        self.floor = number("floor", floor, lowest=0.0, below=1.0)
-        self.units = Units(offset, unit)
         super().__init__(base, preference, **common)
+        self.proportional = proportional
+        self.integral = integral
+        self.averaging = averaging
+        self.floor = floor
+        self.units = Units(offset, unit)
 
     def check_losses(self, losses: FloatArray) -> None:
         """Feedback is defined for l ≥ 0."""
         assert self.preference is not None
         self.units.check(losses.reshape(-1, self.preference.numel()), "feedback")
 
-    def _preference_for(self, preference: VectorsLike | None, tasks: int) -> FloatArray | None:
-        """The optimizer's own r, [m]; or that of one call as a table [K, m]."""
-        if preference is None:
-            return super()._preference_for(None, tasks)
+    def goal(self, given: VectorsLike | None, tasks: int) -> FloatArray | None:
+        """Return the optimizer's own r, [m]; or that of one call as a table [K, m]."""
+        if given is None:
+            return super().goal(None, tasks)
         assert self.preference is not None
-        rows = as_preferences(preference, self.preference.numel())
+        rows = as_preferences(given, self.preference.numel())
         require_one_each(rows.size, tasks)
         return rows
 
@@ -201,15 +205,11 @@ class PreferenceFeedback(MultiTaskOptimizer):
         q = np.maximum(q, lowest)
         out = int(self.memory.get("out_of_reach", 0)) + 1 if given_up else 0
         self.memory.update(integral=(q / q.sum()).tolist(), towards=r.tolist(), out_of_reach=out)
-        return tilted(q, self.proportional * z), self._reach()
+        return tilted(q, self.proportional * z), self.status_between_decisions()
 
-    def _reach(self) -> str:
-        """The status by the decisions so far."""
+    def status_between_decisions(self) -> str:
+        """Return the status by the decisions so far."""
         return "unreachable" if self.memory.get("out_of_reach", 0) >= PATIENCE else "ok"
-
-    def _decided(self, batch: Batch, c: FloatArray | None) -> Report:
-        report = super()._decided(batch, c)
-        return report if batch.due else replace(report, status=self._reach())
 
     def _averaged(self, losses: FloatArray) -> FloatArray:
         """l̄, the running average with the bias of its start at 0 removed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -11,17 +11,16 @@ from pyfront._utils.arguments import (
     FloatArray,
     MatrixLike,
     VectorLike,
-    VectorsLike,
-    number,
     require,
     table,
     vector,
 )
 from pyfront.methods._dual import onto_simplex, step_length
-from pyfront.methods._product_method import ProductMethod
+from pyfront.methods._product_method import ProductMethod, ProductOptions
 from pyfront.methods._units import Units
 from pyfront.optimizer.delegating import Memory
-from pyfront.preferences import as_preference
+from pyfront.optimizer.method import Domain
+from pyfront.optimizer.options import Option, number_in
 from pyfront.report import Report
 
 __all__ = ["FERERO"]
@@ -68,6 +67,10 @@ class FERERO(ProductMethod):
     (:func:`pyfront.dual.step_length`) and its start are ours.
     """
 
+    preference_domain: ClassVar[Domain] = "optional"
+    gain = Option[float](number_in(above=0.0))
+    rate = Option[float](number_in(above=0.0))
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
@@ -80,15 +83,15 @@ class FERERO(ProductMethod):
         rate: float = 0.2,
         offset: VectorLike | None = None,
         unit: VectorLike | None = None,
-        **common: Any,
+        **common: Unpack[ProductOptions],
     ) -> None:
-        self.gain = number("gain", gain, above=0.0)
-        self.rate = number("rate", rate, above=0.0)
+        super().__init__(base, preference, **common)
+        self.gain = gain
+        self.rate = rate
         self.units = Units(offset, unit)
         self.cone = None if cone is None else _checked_cone(cone)
         self.equalities = _checked_rows("equalities", equalities)
         self.inequalities = _checked_rows("inequalities", inequalities)
-        super().__init__(base, preference, **common)
 
     def check_losses(self, losses: FloatArray) -> None:
         """Losses are finite, and as many as a row of the cone and the constraints has entries."""
@@ -177,9 +180,6 @@ class FERERO(ProductMethod):
             "equalities": 0 if self.equalities is None else len(self.equalities[1]),
             "inequalities": 0 if self.inequalities is None else len(self.inequalities[1]),
         }
-
-    def _checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
-        return as_preference(value, positive=True, length=length).copy()
 
 
 class _Rows(NamedTuple):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, VectorLike, number, require, vector
+from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
 from pyfront.methods._adam import adam_step, check_rate, current_rate
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
-from pyfront.optimizer.roles import GramianOver
+from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report
 
 __all__ = ["GradNorm"]
@@ -63,6 +63,8 @@ class GradNorm(MultiTaskOptimizer):
     Source: Chen et al., GradNorm, 2018, algorithm 1. The lower bound 1e-4 of a weight is ours.
     """
 
+    alpha = Option[float](at_least(0.0))
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
@@ -70,18 +72,15 @@ class GradNorm(MultiTaskOptimizer):
         alpha: float = 1.5,
         lr: float | None = 0.025,
         initial_losses: VectorLike | None = None,
-        gramian_over: GramianOver = "shared",
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        alpha = number("alpha", alpha, lowest=0.0)
         initial = None if initial_losses is None else vector("initial_losses", initial_losses)
         if initial is not None:
             require("initial_losses", initial, above=0.0)
-        self.check_base(base)
-        rate = check_rate(lr, base)
-        super().__init__(base, gramian_over=gramian_over, **common)
+        common.setdefault("gramian_over", "shared")
+        super().__init__(base, **common)
         self.alpha = alpha
-        self.lr = rate
+        self.lr = check_rate(lr, base)
         if initial is not None:
             self.memory["initial_losses"] = initial.tolist()
 

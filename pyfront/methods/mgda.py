@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, choice, require
+from pyfront._utils.arguments import FloatArray, require
 from pyfront.backend import cuda as devices
 from pyfront.backend.cuda import Decision
 from pyfront.backend.solvers import min_norm
-from pyfront.optimizer.device_step import DecidesOnDevice
+from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, one_of
 from pyfront.report import Report
 
 __all__ = ["MGDA"]
@@ -48,14 +49,15 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
     applies the normalised problem's weights to the plain losses.
     """
 
+    normalization = Option[Normalization | None](one_of(None, "l2", "loss", "loss+"))
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
         *,
         normalization: Normalization | None = None,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        choice("normalization", normalization, (None, "l2", "loss", "loss+"))
         super().__init__(base, **common)
         self.normalization = normalization
 

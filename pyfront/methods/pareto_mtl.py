@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Unpack, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, MatrixLike, VectorsLike, choice, integer, number
-from pyfront.backend import _core
+from pyfront._utils.arguments import FloatArray, MatrixLike, VectorsLike, boolean, choice
 from pyfront.backend import cuda as devices
-from pyfront.backend.cuda import Decision
+from pyfront.backend.cuda import PHASES, Decision
 from pyfront.backend.solvers import ParetoMtlPhase, min_norm, pareto_mtl
-from pyfront.optimizer.batch import Losses
+from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.delegating import Memory
-from pyfront.optimizer.device_step import DecidesOnDevice
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, at_least, integer_from, one_of
 from pyfront.preferences import as_reference_vectors, check_index
 from pyfront.report import Report
 
@@ -84,6 +81,12 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     separated.
     """
 
+    counts_one_off_calls: ClassVar[bool] = True
+    schedule = Option[Literal["sequential", "alternating"]](one_of("sequential", "alternating"))
+    warmup_steps = Option[int](integer_from(0))
+    epsilon = Option[float](at_least(0.0))
+    rescale = Option[bool](boolean)
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
@@ -94,73 +97,57 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         warmup_steps: int = 100,
         epsilon: float = 0.0,
         rescale: bool = False,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        vectors = as_reference_vectors(reference_vectors)
-        choice("schedule", schedule, ("sequential", "alternating"))
+        super().__init__(base, **common)
+        self._vectors = as_reference_vectors(reference_vectors)
+        self.schedule = schedule
         if index is not None:
-            check_index(index, vectors.shape[0])
+            check_index(index, len(self._vectors))
         elif schedule != "alternating":
             raise ValueError('index = None: needs schedule="alternating"')
-        warmup_steps = integer("warmup_steps", warmup_steps, 0)
-        epsilon = number("epsilon", epsilon, lowest=0.0)
-        super().__init__(base, **common)
         self.index = None if index is None else int(index)
-        self.schedule = schedule
         self.warmup_steps = warmup_steps
         self.epsilon = epsilon
         self.rescale = rescale
-        self._vectors = vectors
-        self._call_vectors: FloatArray | None = None
         self._device_vectors: Tensor | None = None  # of the last decision on a device
         self._device_state: Tensor | None = None  # what devices.pareto_mtl keeps
 
     def backward(
-        self, losses: Losses, *, reference_vectors: MatrixLike | None = None, **options: Any
+        self,
+        losses: Any,
+        *,
+        reference_vectors: MatrixLike | None = None,
+        preference: VectorsLike | None = None,
+        **options: Any,
     ) -> Report:
         """:meth:`MultiTaskOptimizer.backward`, with other reference vectors for this call alone.
 
         Args:
-            losses: m scalar tensors, or a 1-D tensor [m], with a graph.
+            losses: m scalar tensors, a 1-D tensor [m], or a callable that returns them.
             reference_vectors: [K, m] for this call; the optimizer's own where None. Phases are
                 counted over all calls.
+            preference: must be None: the reference vectors say what is wanted.
             **options: as for the other methods.
         """
-        with self._using(reference_vectors):
-            report: Report = super().backward(losses, **options)
-            return report
+        if preference is not None:
+            self.checked_preference(preference)  # which this method refuses
+        return self._run(losses, preference=reference_vectors, **options)
 
-    def step(  # type: ignore[override]
-        self,
-        closure: Losses | Callable[[], Losses] | None = None,
-        *,
-        reference_vectors: MatrixLike | None = None,
-        **options: Any,
-    ) -> Report | None:
-        """:meth:`MultiTaskOptimizer.step`, with other reference vectors for this step alone.
-
-        Args:
-            closure: the losses, a callable that returns them, or None.
-            reference_vectors: [K, m] for this step; the optimizer's own where None.
-            **options: as for the other methods.
-        """
-        with self._using(reference_vectors):
-            return super().step(closure, **options)
-
-    step.hooked = True  # type: ignore[attr-defined]
-
-    def check_losses(self, losses: FloatArray) -> None:
-        """Losses are finite, and as many as a reference vector has entries."""
-        super().check_losses(losses)
-        self._check_tasks(losses.size)
-
-    def _check_tasks(self, tasks: int) -> None:
-        count, expected = self._current_vectors().shape
+    def goal(self, given: Any, tasks: int) -> FloatArray | None:
+        """Return the reference vectors, of this call or our own, for so many losses."""
+        vectors = self._vectors
+        if given is not None:
+            vectors = as_reference_vectors(given)
+            if self.index is not None:
+                check_index(self.index, len(vectors))
+        count, expected = vectors.shape
         per = "a reference vector"
         if self.index is None:
             expected, per = count * expected, "all reference vectors"
         if tasks != expected:
             raise ValueError(f"losses: expected {expected}, one per entry of {per}, got {tasks}")
+        return vectors
 
     def check_memory(self, memory: Memory) -> None:
         """The running average of the losses must have an entry a task."""
@@ -169,20 +156,12 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         if mean is not None and len(mean) != tasks:
             raise ValueError(f"state_dict: it holds {len(mean)} mean losses, expected {tasks}")
 
-    def _commit(self, *parts: Any) -> None:
-        super()._commit(*parts)
-        if parts[2] is not None:
-            self._write_state()  # this step was decided on the host
-
-    def _is_one_off(self, preference: VectorsLike | None) -> bool:
-        return self._call_vectors is not None
-
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """The min-norm weights of M C Mᵀ, carried back to the losses: w = Mᵀ (λ, β)."""
-        assert gramian is not None
-        vectors = self._current_vectors()
+        assert gramian is not None and preference is not None
+        vectors = preference
         if self.index is None or self.schedule == "alternating":
             return alternating(losses, gramian, vectors, self.index)
         phase = self.phase
@@ -201,23 +180,22 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         """Only one subproblem whose phases follow each other."""
         return self.index is not None and self.schedule != "alternating"
 
-    def weights_solved_for(self, tasks: int) -> int:
-        """One a task, and one a constraint."""
-        return tasks + len(self._current_vectors()) - 1
+    def weights_solved_for(self, tasks: int, goal: FloatArray | None) -> int:
+        """Return one per task, and one per constraint."""
+        assert goal is not None
+        return tasks + len(goal) - 1
 
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
     ) -> Decision:
         """The same on the device, where the phase is kept too."""
-        assert gramian is not None and self.index is not None
-        vectors = self._current_vectors()
-        self._check_tasks(losses.numel())
+        assert gramian is not None and preference is not None and self.index is not None
         state = self._state_on(losses)
-        if self._call_vectors is not None:
-            on_device = devices.to_device(vectors, losses.device)
+        if preference is not self._vectors:
+            on_device = devices.to_device(preference, losses.device)
         else:
             if self._device_vectors is None or self._device_vectors.device != losses.device:
-                self._device_vectors = devices.to_device(vectors, losses.device)
+                self._device_vectors = devices.to_device(preference, losses.device)
             on_device = self._device_vectors
         return devices.pareto_mtl(
             losses,
@@ -243,7 +221,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     def _state_values(self, tasks: int) -> FloatArray:
         memory = self.memory
         default = "feasibility" if self.warmup_steps > 0 else "descent"
-        phase = float(_core.PHASES.index(memory.get("phase", default)))
+        phase = float(PHASES.index(memory.get("phase", default)))
         counts = [phase, memory.get("warmup", 0.0), memory.get("feasible", -1.0)]
         return np.array([*counts, *memory.get("mean_losses", [0.0] * tasks)], dtype=np.float64)
 
@@ -252,28 +230,28 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         if self._device_state is None:
             return
         phase, steps, feasible, *mean = self._device_state.tolist()
-        self.memory["phase"] = _core.PHASES[int(phase)]
+        self.memory["phase"] = PHASES[int(phase)]
         if steps > 0.0:
             self.memory.update(warmup=int(steps), mean_losses=mean)
         if feasible >= 0.0:
             self.memory["feasible"] = feasible > 0.0
 
-    def state_dict(self) -> dict[str, Any]:
-        """As the base class says, with the phase that a device keeps."""
+    def memory_to_save(self) -> Memory:
+        """Return the memory with the phase that a device keeps."""
         self._read_state()
-        return super().state_dict()
+        return super().memory_to_save()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As the base class says."""
-        super().load_state_dict(state_dict)
-        self._write_state()
+    def memory_loaded(self, memory: Memory) -> None:
+        """Take over the memory of a checkpoint, on a device too."""
+        super().memory_loaded(memory)
+        self.publish()
 
     def __getstate__(self) -> dict[str, object]:
         self._read_state()
         return {**super().__getstate__(), "_device_state": None, "_device_vectors": None}
 
-    def _write_state(self) -> None:
-        """Tells the device; in place, since a CUDA graph may have captured where it is."""
+    def publish(self) -> None:
+        """Tell the device what the memory holds; in place, where a CUDA graph may read it."""
         if self._device_state is not None:
             values = self._state_values(self._device_state.numel() - 3)
             self._device_state.copy_(torch.from_numpy(values))
@@ -292,7 +270,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         self._read_state()
         self.memory["phase"] = value
         self.memory.pop("weights", None)  # decide anew at the next step
-        self._write_state()
+        self.publish()
 
     @property
     def feasible(self) -> bool | None:
@@ -300,21 +278,6 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         self._read_state()
         found: bool | None = self.memory.get("feasible")
         return found
-
-    @contextmanager
-    def _using(self, vectors: MatrixLike | None) -> Iterator[None]:
-        before = self._call_vectors
-        if vectors is not None:
-            self._call_vectors = as_reference_vectors(vectors)
-            if self.index is not None:
-                check_index(self.index, self._call_vectors.shape[0])
-        try:
-            yield
-        finally:
-            self._call_vectors = before
-
-    def _current_vectors(self) -> FloatArray:
-        return self._vectors if self._call_vectors is None else self._call_vectors
 
     def _advance(self, losses: FloatArray, vectors: FloatArray, status: str) -> None:
         """Counts a step of the feasibility phase, and ends it."""

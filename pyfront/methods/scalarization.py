@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike
 from pyfront.backend.cuda import Decision
-from pyfront.optimizer.device_step import DecidesOnDevice
+from pyfront.optimizer.arithmetic import DecidesOnDevice
+from pyfront.optimizer.method import Domain, Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions
 from pyfront.report import Report
 
 __all__ = ["LinearScalarization"]
@@ -37,10 +39,12 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
         [2.0, 1.0]
     """
 
-    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
-    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "nonnegative"
+    needs: ClassVar[Needs] = "losses"
+    preference_domain: ClassVar[Domain] = "nonnegative"
 
-    def __init__(self, base: torch.optim.Optimizer, preference: VectorLike, **common: Any) -> None:
+    def __init__(
+        self, base: torch.optim.Optimizer, preference: VectorLike, **common: Unpack[CommonOptions]
+    ) -> None:
         super().__init__(base, preference, **common)
 
     def decide(

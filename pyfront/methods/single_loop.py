@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, VectorsLike, choice, number
-from pyfront.backend.task_gradients import Row, add_rows
-from pyfront.gradients.engines import weighted_gradient
-from pyfront.gradients.graph import share_a_graph
-from pyfront.gradients.losses import as_losses, loss_values
+from pyfront._utils.arguments import FloatArray
 from pyfront.methods._dual import onto_simplex, step_length
-from pyfront.methods._product_method import ProductMethod
-from pyfront.optimizer.batch import Batch, Losses, finite
+from pyfront.methods._product_method import ProductMethod, ProductOptions
+from pyfront.optimizer.batch import Losses
+from pyfront.optimizer.options import Option, number_in, one_of
 from pyfront.report import Report
 
 __all__ = ["SingleLoopMGDA"]
@@ -60,20 +56,20 @@ class SingleLoopMGDA(ProductMethod):
     loop; the length of the projected step is ours, since C has no natural scale.
     """
 
+    update = Option[Update](one_of("projected", "frank_wolfe"))
+    rate = Option[float](number_in(above=0.0, highest=1.0))
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
         *,
         update: Update = "projected",
         rate: float = 0.2,
-        **common: Any,
+        **common: Unpack[ProductOptions],
     ) -> None:
-        choice("update", update, ("projected", "frank_wolfe"))
-        self.rate = number("rate", rate, above=0.0, highest=1.0)
         super().__init__(base, **common)
         self.update = update
-        self._second: list[Tensor] | None = None
-        self._other: Row | None = None  # ½ J₂ᵀ w of the second batch
+        self.rate = rate
 
     def backward(self, losses: Any, *, second: Losses | None = None, **options: Any) -> Report:
         """:meth:`MultiTaskOptimizer.backward`, with the same losses on a second batch.
@@ -86,31 +82,9 @@ class SingleLoopMGDA(ProductMethod):
                 ``products`` than ``"double_backward"``.
             **options: as for the other methods.
         """
-        try:
-            self._second = None if second is None else self._checked(second)
-            return super().backward(losses, **options)
-        finally:
-            self._second = self._other = None
-
-    def step(  # type: ignore[override]
-        self, closure: Any = None, *, second: Losses | None = None, **options: Any
-    ) -> Report | None:
-        """:meth:`MultiTaskOptimizer.step`, with the same losses on a second batch.
-
-        Args:
-            closure: the losses, a callable that returns them, or None.
-            second: as for :meth:`backward`.
-            **options: as for the other methods.
-        """
-        if second is None:
-            return super().step(closure, **options)
-        if closure is None:
-            raise ValueError("step: second needs losses")
-        report = self.backward(closure, second=second, **options)
-        super().step(None)
-        return report
-
-    step.hooked = True  # type: ignore[attr-defined]
+        if second is not None:
+            self._check_second()
+        return self._run(losses, second=second, **options)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
@@ -133,47 +107,10 @@ class SingleLoopMGDA(ProductMethod):
         self.memory.update(simplex=moved.tolist())
         return replace(report, gap=float(report.weights.numpy() @ product - product.min()))
 
-    # ----------------------------------------------------------------------------- the second batch
-
-    def _checked(self, second: Losses) -> list[Tensor]:
-        if self._accumulated is not None or self.task_gradients == "own":
+    def _check_second(self) -> None:
+        if self._shared.collected is not None or self.task_gradients == "own":
             raise ValueError("second: not with accumulate() or task_gradients='own'")
         if self.gramian_over != "all":
             raise ValueError("second: needs gramian_over='all', a product is over all parameters")
         if self.products != "double_backward":
             raise ValueError(f"second: needs products='double_backward', not {self.products!r}")
-        return as_losses(second, name="second")
-
-    def _batch(
-        self,
-        losses: Losses,
-        preference: VectorsLike | None,
-        scaler: torch.amp.GradScaler | None,
-        fixed: Tensor | None,
-    ) -> Batch:
-        batch = super()._batch(losses, preference, scaler, fixed)
-        if self._second is None:
-            return batch
-        if len(self._second) != batch.values.size:
-            raise ValueError(
-                f"second: expected {batch.values.size} losses, got {len(self._second)}"
-            )
-        sound = finite("second", loss_values(self._second), scaler)
-        return batch._replace(sound=batch.sound and sound)
-
-    def _weighted_gradient(
-        self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
-    ) -> Row:
-        if self._second is None:
-            return super()._weighted_gradient(batch, report, params, retain_graph)
-        half = replace(report, weights=0.5 * report.weights)  # of each batch
-        engine = self._engine_for(batch.losses, params)
-        keep = retain_graph or share_a_graph(self._second, batch.losses)
-        weights = (batch.unit * half.weights).tolist()
-        self._other = weighted_gradient(self._second, weights, params, engine, keep)
-        return add_rows(super()._weighted_gradient(batch, half, params, retain_graph), self._other)
-
-    def _along(self, params: list[Tensor]) -> Row | None:
-        if self._other is None:
-            return None
-        return [None if d is None else 2.0 * d for d in self._other]

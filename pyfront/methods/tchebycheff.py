@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Unpack
 
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, VectorLike, number
+from pyfront._utils.arguments import FloatArray, VectorLike
 from pyfront.methods._dual import tilted
 from pyfront.methods._units import Units
+from pyfront.optimizer.method import Domain, Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, number_in
 from pyfront.report import Report
 
 __all__ = ["MirrorTchebycheff", "SmoothTchebycheff"]
 
 
+class UnitOptions(CommonOptions, total=False):
+    """The keywords of a method that compares losses in units."""
+
+    offset: VectorLike | None
+    unit: VectorLike | None
+
+
 class _Tchebycheff(MultiTaskOptimizer):
     """Descends on Σ_j λ_j r_j l_j with r scaled to mean 1 and λ on the simplex."""
 
-    needs: ClassVar[Literal["losses", "gramian", "products"]] = "losses"
-    preference_domain: ClassVar[Literal["none", "nonnegative", "positive"]] = "positive"
+    needs: ClassVar[Needs] = "losses"
+    preference_domain: ClassVar[Domain] = "positive"
 
     def __init__(
         self,
@@ -30,10 +39,10 @@ class _Tchebycheff(MultiTaskOptimizer):
         *,
         offset: VectorLike | None = None,
         unit: VectorLike | None = None,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        self.units = Units(offset, unit)
         super().__init__(base, preference, **common)
+        self.units = Units(offset, unit)
 
     @abstractmethod
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
@@ -76,16 +85,18 @@ class SmoothTchebycheff(_Tchebycheff):
     Source: Lin et al., Smooth Tchebycheff Scalarization, 2024, eq. (9), with r scaled to mean 1.
     """
 
+    smoothing = Option[float](number_in(above=0.0))
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
         preference: VectorLike,
         *,
         smoothing: float = 0.1,
-        **common: Any,
+        **common: Unpack[UnitOptions],
     ) -> None:
-        self.smoothing = number("smoothing", smoothing, above=0.0)
         super().__init__(base, preference, **common)
+        self.smoothing = smoothing
 
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
         return tilted(1.0, scaled / self.smoothing)
@@ -131,16 +142,18 @@ class MirrorTchebycheff(_Tchebycheff):
     averaging of the iterates; r scaled to mean 1 is ours.
     """
 
+    rate = Option[float](number_in(above=0.0))
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
         preference: VectorLike,
         *,
         rate: float = 0.1,
-        **common: Any,
+        **common: Unpack[UnitOptions],
     ) -> None:
-        self.rate = number("rate", rate, above=0.0)
         super().__init__(base, preference, **common)
+        self.rate = rate
 
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
         """One step of mirror ascent on λ."""

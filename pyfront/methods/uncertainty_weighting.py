@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, choice, integer, require
 from pyfront.methods._adam import adam_step, check_rate, current_rate
+from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions
 from pyfront.report import Report
 
 __all__ = ["Likelihood", "UncertaintyWeighting"]
@@ -64,7 +66,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
     eq. (7) and (10), with s = log σ² as they advise; Adam and |s| ≤ 50 are ours.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
+    needs: ClassVar[Needs] = "losses"
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
         *,
         likelihood: Likelihood | Sequence[Likelihood] = "regression",
         lr: float | None = None,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
         num_tasks = integer("num_tasks", num_tasks, 1)
         if not isinstance(likelihood, (str, list, tuple)):
@@ -85,10 +87,8 @@ class UncertaintyWeighting(MultiTaskOptimizer):
             )
         for task, kind in enumerate(kinds):
             choice(f"likelihood[{task}]", kind, list(FACTORS))
-        self.check_base(base)
-        rate = check_rate(lr, base)
         super().__init__(base, **common)
-        self.lr = rate
+        self.lr = check_rate(lr, base)
         self._factors = np.array([FACTORS[kind] for kind in kinds])
         self.memory["log_variances"] = [0.0] * num_tasks
 

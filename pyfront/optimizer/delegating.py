@@ -1,9 +1,11 @@
-"""An optimizer that is another optimizer to everybody who looks at it."""
+"""A torch optimizer that forwards its groups, state and hooks to the optimizer it wraps."""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,32 +13,63 @@ import torch
 
 from pyfront._utils.arguments import FloatArray
 
-__all__ = ["DelegatingOptimizer", "Memory"]
+__all__ = ["MEMORY", "DelegatingOptimizer", "Memory"]
 
 Memory: TypeAlias = dict[str, Any]
 
-MEMORY = "pyfront"  # key of param_groups[0] under which our state travels with every checkpoint
+MEMORY = "pyfront"  # key of a checkpoint's first group under which our state travels
+
+
+class Shared:
+    """What an optimizer has in common with wrappers that copy its ``__dict__``.
+
+    Attributes:
+        options: values of the :class:`~pyfront.optimizer.options.Option` attributes.
+        memory: the method's state: what JSON knows, with names as keys.
+        report: the last report.
+        collected: task gradients of micro-batches that wait for the last one.
+        values: values per parameter, such as the task that it belongs to.
+        lock: held during a call of ``backward``.
+    """
+
+    def __init__(self, method: str) -> None:
+        self.options: dict[str, Any] = {}
+        self.memory: Memory = {"method": method}
+        self.report: Any = None
+        self.collected: Any = None
+        self.values: dict[str, Any] = {}
+        self.lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = {"collected": None, "lock": None}  # gradients of a call that is not finished
+        return {**self.__dict__, **left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.Lock())
 
 
 class DelegatingOptimizer(torch.optim.Optimizer):
-    """Delegates groups, state, hooks and checkpoints to a base optimizer, and owns none itself.
+    """Forwards groups, state, hooks and checkpoints to a base optimizer, and owns none itself.
+
+    Attributes that are not found here are looked up on the base, so that ``train()`` and ``eval()``
+    of a schedule-free optimizer, for example, can be called on the wrapper.
 
     Args:
-        base: any optimizer but LBFGS.
+        base: any optimizer whose ``step`` works without a closure.
 
     Raises:
-        TypeError: ``base`` is no optimizer, is LBFGS, or delegates itself.
+        TypeError: ``base`` is no optimizer, needs a closure, or is a pyfront optimizer itself.
     """
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
         # torch's own __init__ is not called: it would make a second set of groups, state and hooks
         self.check_base(base)
         self.base = base
-        base.param_groups[0][MEMORY] = {"method": type(self).__name__}
+        self._shared = Shared(type(self).__name__)
 
     @staticmethod
     def check_base(base: torch.optim.Optimizer) -> None:
-        """Raises a ``TypeError`` unless ``base`` can be wrapped."""
+        """Raise a ``TypeError`` unless ``base`` can be wrapped."""
         if not isinstance(base, torch.optim.Optimizer):
             raise TypeError(f"base: expected a torch.optim.Optimizer, got {type(base).__name__}")
         if isinstance(base, DelegatingOptimizer):
@@ -44,35 +77,60 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         if isinstance(base, torch.optim.LBFGS):
             raise TypeError("base: LBFGS calls its closure several times a step; use another base")
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the base has under a name that is not found here."""
+        if name.startswith("__") or "base" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            return getattr(self.base, name)
+        except AttributeError:
+            raise AttributeError(
+                f"neither {type(self).__name__} nor its base {type(self.base).__name__} has an "
+                f"attribute {name!r}"
+            ) from None
+
+    # ------------------------------------------------------------------------- the method's memory
+
     @property
     def memory(self) -> Memory:
-        """Our own state, saved and restored with the base's: what JSON knows, with names as keys.
+        """The method's own state, saved and restored with the base's.
 
-        Values are replaced and never changed in place, so that a shallow copy is a snapshot.
+        Values are what JSON knows. They are replaced and never changed in place, so that a shallow
+        copy is a snapshot.
         """
-        memory: Memory = self.base.param_groups[0][MEMORY]
-        return memory
+        return self._shared.memory
 
     @memory.setter
     def memory(self, value: Memory) -> None:
-        self.base.param_groups[0][MEMORY] = value
+        self._shared.memory = value
+
+    @contextmanager
+    def drafting(self, draft: Memory) -> Any:
+        """Let the method work on ``draft``; the memory is the old one again afterwards."""
+        before, self.memory = self.memory, draft
+        try:
+            yield draft
+        finally:
+            self.memory = before
 
     def recalled(self, name: str, default: FloatArray) -> FloatArray:
-        """What our memory holds under ``name`` if it is as long as ``default``, else that."""
+        """Return what the memory holds under ``name`` if it is as long as ``default``."""
         kept = self.memory.get(name)
         return default if kept is None or len(kept) != default.size else np.array(kept)
 
     def learn(self, **entries: Any) -> None:
-        """Entries of our memory that a method wants set when the step is taken, and not before."""
+        """Set entries of the memory when the step is taken, and not before."""
         self.memory["learned"] = entries
 
     def settled(self) -> Memory:
-        """A copy of our memory without what waits for the step."""
+        """Return a copy of the memory without what waits for the step."""
         return {name: value for name, value in self.memory.items() if name != "learned"}
 
     def take_learned(self) -> None:
-        """Sets what :meth:`learn` was given last: the step has been taken."""
+        """Set what :meth:`learn` was given last: the step has been taken."""
         self.memory.update(self.memory.pop("learned", {}))
+
+    # ---------------------------------------------------------------------------- the base's parts
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -102,42 +160,59 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         self.base.defaults = value
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group to the base optimizer."""
+        """Add a group to the base optimizer."""
         self.base.add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears ``.grad``; not needed between steps, since ``backward`` overwrites it."""
+        """Clear ``.grad``; not needed between steps, since ``backward`` overwrites it."""
         self.base.zero_grad(set_to_none)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state; our own is a JSON string inside its first group.
+    # --------------------------------------------------------------------------------- checkpoints
 
-        One string, because distributed checkpoints drop extra keys at the top and load only the
-        leaves that a fresh optimizer already has.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's state, with ours as a JSON string in its first group.
+
+        One string there, because distributed checkpoints drop extra keys at the top and load only
+        the leaves that a fresh optimizer already has.
         """
         state = self.base.state_dict()
-        state["param_groups"][0][MEMORY] = json.dumps(self.memory)
+        if state["param_groups"]:
+            state["param_groups"][0][MEMORY] = json.dumps(self.memory_to_save())
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the base and us; a checkpoint of the bare base leaves our state as it is.
+        """Restore the base and us; a checkpoint of the bare base leaves our state as it is.
 
         Raises:
             ValueError: a checkpoint of another method, or one that the method cannot take; nothing
                 has been loaded.
         """
-        saved = state_dict["param_groups"][0].get(MEMORY)
-        memory = json.loads(saved) if isinstance(saved, str) else saved or self.memory
-        if memory["method"] != type(self).__name__:
-            raise ValueError(
-                f"state_dict: it was saved by {memory['method']}, not by {type(self).__name__}"
-            )
-        self.check_memory(memory)
+        texts = (group.get(MEMORY) for group in state_dict["param_groups"])
+        saved = next((text for text in texts if isinstance(text, str)), None)
+        memory = None if saved is None else json.loads(saved)
+        if memory is not None:
+            if memory["method"] != self.memory["method"]:
+                raise ValueError(
+                    f"state_dict: it was saved by {memory['method']}, not by "
+                    f"{self.memory['method']}"
+                )
+            self.check_memory(memory)
         self.base.load_state_dict(state_dict)
-        self.base.param_groups[0][MEMORY] = dict(memory)
+        for group in self.base.param_groups:
+            group.pop(MEMORY, None)
+        if memory is not None:
+            self.memory_loaded(memory)
+
+    def memory_to_save(self) -> Memory:
+        """Return what a checkpoint keeps of the memory."""
+        return self.memory
+
+    def memory_loaded(self, memory: Memory) -> None:
+        """Take over the memory of a checkpoint, which :meth:`check_memory` has passed."""
+        self.memory = memory
 
     def check_memory(self, memory: Memory) -> None:
-        """Raises a ``ValueError`` where the state of a checkpoint does not fit; any does here."""
+        """Raise a ``ValueError`` where the state of a checkpoint does not fit; any does here."""
 
     def __getstate__(self) -> dict[str, Any]:
         # a scheduler sets `step` on the instance, bound to the original: a copy must not keep it
@@ -148,11 +223,14 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
 
 def _delegated(name: str) -> Callable[..., Any]:
-    def register(self: DelegatingOptimizer, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.base, name)(*args, **kwargs)
+    def register(self: DelegatingOptimizer, hook: Callable[..., Any], **options: Any) -> Any:
+        def with_wrapper(_: torch.optim.Optimizer, *args: Any) -> Any:
+            return hook(self, *args)
+
+        return getattr(self.base, name)(with_wrapper, **options)
 
     register.__name__ = name
-    register.__doc__ = f"``{name}`` of the base optimizer."
+    register.__doc__ = f"``{name}`` of the base optimizer; the hook is given this optimizer."
     return register
 
 

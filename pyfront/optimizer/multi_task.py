@@ -1,68 +1,45 @@
-"""The one backward() and step() that every method shares."""
+"""The ``backward`` and ``step`` that every method shares."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, TypeAlias, overload
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 
-from pyfront._utils.arguments import (
-    FloatArray,
-    VectorLike,
-    VectorsLike,
-    choice,
-    integer,
-    number,
-    require,
-)
-from pyfront.backend.task_gradients import Row, TaskGradients, assign
-from pyfront.gradients import engines as grad
-from pyfront.gradients.engines import Engine
-from pyfront.gradients.features import Features, Split
-from pyfront.optimizer import device_step
-from pyfront.optimizer.batch import (
-    Accumulated,
-    Batch,
-    Losses,
-    all_finite,
-    combined,
-    finite_gramian,
-    gather,
-    task_rows,
-)
-from pyfront.optimizer.delegating import Memory
-from pyfront.optimizer.preferring import PreferringOptimizer
-from pyfront.optimizer.roles import (
-    GramianOver,
-    as_gramian_over,
-    left_out,
-    own_blocks,
-    task_specific,
-)
+from pyfront._utils.arguments import VectorsLike
+from pyfront._utils.torch_private import outside_compile
+from pyfront.gradients.features import Features
+from pyfront.gradients.replay import Replay
+from pyfront.optimizer.batch import Collected, Losses
+from pyfront.optimizer.call import Call
+from pyfront.optimizer.method import Method
+from pyfront.optimizer.step import Step
 from pyfront.report import Report
 
-__all__ = ["MultiTaskOptimizer"]
+__all__ = ["Closure", "MultiTaskOptimizer"]
+
+Closure: TypeAlias = "Callable[[], Losses | None]"
 
 
-class MultiTaskOptimizer(PreferringOptimizer):
+class MultiTaskOptimizer(Method):
     """Wraps a base optimizer and gives it the direction that a method decides on.
 
     ``backward(losses)`` fills ``.grad`` with d = Σ_j w_j g_j and updates nothing; ``step(losses)``
     does that and then calls the base optimizer's step. Learning-rate schedulers, gradient scalers
-    and checkpoints work on this object as on the base.
+    and checkpoints work on this object as on the base. Options are attributes, and are checked
+    whenever they are assigned.
+
+    A method is a subclass that implements :meth:`decide`;
+    :class:`~pyfront.optimizer.method.Method` says what else it may say.
 
     Args:
         base: any optimizer but LBFGS; its parameters are the ones that count.
         preference: r, [m], or None for methods without one.
         engine: ``"grad"`` (one ``torch.autograd.grad`` per loss), ``"steal"`` (one ``backward`` per
             loss, for reentrant checkpoints; leaves outside the optimizer then collect ``.grad``
-            too) or ``"auto"``, which looks at the graph of the first step.
+            too) or ``"auto"``, which looks at the graph of each step.
         gramian_over: the parameters that C is over: ``"all"``, the ``"shared"`` ones that two
             losses reach, or these, such as ``model.trunk.parameters()``.
         task_gradients: what a parameter that one loss alone reaches gets: ``"weighted"``, w_j g_j,
@@ -72,8 +49,8 @@ class MultiTaskOptimizer(PreferringOptimizer):
         weight_smoothing: s in [0, 1): the applied weights are the running average
             w̄ ← s w̄ + (1 − s) w. 0 is the papers' own; 0.9 is recommended for mini-batches. The
             guarantees of single steps hold for 0 alone.
-        every: decide on new weights every so many steps and keep them between, where a step costs
-            one backward pass.
+        every: decide on new weights every so many steps, ≥ 1, and keep them between, where a step
+            costs one backward pass.
         upper_bound: decide on the Gramian of ∂l_j/∂z at the ``features`` z that each step is given,
             in place of C. A step then costs about one backward pass in all, and the weights are
             those of an upper bound: ‖Jᵀw‖ ≤ ‖∂z/∂θ‖ ‖Σ_j w_j ∂l_j/∂z‖ (Sener and Koltun 2018,
@@ -83,64 +60,15 @@ class MultiTaskOptimizer(PreferringOptimizer):
         TypeError, ValueError: an argument out of its range; it is named.
 
     Shared and task-specific parameters are told apart by the group key ``role="task"`` where any
-    group has a role, else by the losses of the first step, until :meth:`detect_roles`.
+    group has a role, else by the losses: a parameter that two tasks reach, in one step or in
+    different ones, is shared from then on; :meth:`detect_roles` starts anew.
     """
 
-    needs: ClassVar[Literal["losses", "gramian", "products"]] = "gramian"
+    # ------------------------------------------------------------------------------ the two phases
 
-    def __init__(
-        self,
-        base: torch.optim.Optimizer,
-        preference: VectorLike | None = None,
-        *,
-        engine: Engine = "auto",
-        gramian_over: GramianOver = "all",
-        task_gradients: Literal["weighted", "own"] = "weighted",
-        scale: Literal["mean", "sum"] = "mean",
-        weight_smoothing: float = 0.0,
-        every: int = 1,
-        upper_bound: bool = False,
-    ) -> None:
-        self.check_base(base)  # first, so that nothing has changed when an argument is refused
-        choice("engine", engine, ("auto", "grad", "steal"))
-        choice("task_gradients", task_gradients, ("weighted", "own"))
-        choice("scale", scale, ("mean", "sum"))
-        smoothing = number("weight_smoothing", weight_smoothing, lowest=0.0, below=1.0)
-        every = integer("every", every, 1)
-        over = as_gramian_over(gramian_over, base.param_groups)
-        if upper_bound and self.needs != "gramian":
-            raise ValueError(f"upper_bound: {type(self).__name__} does not decide on a Gramian")
-        if upper_bound and over != "all":
-            raise ValueError("gramian_over: with upper_bound the Gramian is over the features")
-        super().__init__(base, preference)
-        self.engine: Engine = engine
-        self.gramian_over = over
-        self.task_gradients = task_gradients
-        self.scale = scale
-        self.weight_smoothing = smoothing
-        self.every = every
-        self.upper_bound = bool(upper_bound)
-        self.report: Report | None = None
-        self._accumulated: Accumulated | None = None
-
-    # --------------------------------------------------------------------- what a method has to say
-
-    @abstractmethod
-    def decide(
-        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
-    ) -> Report:
-        """The method: from losses [m], Gramian [m, m] and preference [m] to weights [m]."""
-
-    def check_losses(self, losses: FloatArray) -> None:
-        """Raises a ``ValueError`` that names the first loss on which the method is not defined."""
-        require("losses", losses)
-
-    # ------------------------------------------------------------------------------- the two phases
-
-    @_disable_dynamo  # imports dynamo when it is called, torch._dynamo.disable when we are
     def backward(
         self,
-        losses: Losses,
+        losses: Losses | Closure | Replay,
         *,
         preference: VectorsLike | None = None,
         scaler: torch.amp.GradScaler | None = None,
@@ -148,7 +76,7 @@ class MultiTaskOptimizer(PreferringOptimizer):
         features: Features | None = None,
         retain_graph: bool = False,
     ) -> Report:
-        """Fills ``.grad`` with the direction Σ_j w_j g_j and updates no parameter.
+        """Fill ``.grad`` with the direction Σ_j w_j g_j and update no parameter.
 
         Running averages, phases and weights that follow the exact ones count every call; what a
         method trains (log-variances, GradNorm's weights) waits for the step. ``.grad`` is
@@ -157,7 +85,8 @@ class MultiTaskOptimizer(PreferringOptimizer):
         pass, and under ``engine="steal"``.
 
         Args:
-            losses: m scalar tensors, or a 1-D tensor [m], with a graph.
+            losses: m scalar tensors, or a 1-D tensor [m], with a graph; or a callable that returns
+                them, called with gradients enabled (again by methods whose ``products`` need it).
             preference: r for this call, [m], or [K, m] where the method takes several; decided on
                 as at a first step, and forgotten. The optimizer's own where None.
             scaler: a gradient scaler: the losses are scaled by it, the method decides on unscaled
@@ -175,42 +104,35 @@ class MultiTaskOptimizer(PreferringOptimizer):
 
         Raises:
             ValueError, TypeError: losses, preference or gradients that cannot be used; the task and
-                the value are named, and parameters, ``.grad`` and state are as they were.
+                the value are named, and parameters, ``.grad`` and state are as they were. Where a
+                single pass gives a direction that is not finite, ``.grad`` is None.
+            RuntimeError: another thread is in a call of this optimizer.
         """
-        if self.upper_bound and features is None:
-            raise ValueError("features: upper_bound needs the tensors that the trunk returned")
-        if features is None and device_step.is_for(self, losses, scaler is not None):
-            return device_step.backward(self, losses, preference, fixed, retain_graph)
-        batch = self._batch(losses, preference, scaler, fixed)
-        params = self._params()
-        split = self._split(batch, features, params)
-        one_backward = self._accumulated is None and self.task_gradients == "weighted"
-        if self.needs == "products" and self.gramian_over != "all":
-            one_backward = False  # a product is over all parameters
-        roles: list[bool | None] | None = None
-        if one_backward and batch.sound and not (self.needs == "gramian" and batch.due):
-            report, kept = self._weigh(batch, None)
-            direction = self._weighted_gradient(batch, report, params, retain_graph)
-        else:
-            gradients = TaskGradients(self._rows(batch, params, split, retain_graph))
-            roles = self._roles(gradients.rows[: batch.values.size], len(params))
-            own = None if roles is None else own_blocks(roles, self.param_groups)
-            outside = left_out(self.gramian_over, own, self.param_groups)
-            if self.upper_bound:
-                outside = list(range(len(params)))
-            report, kept = self._weigh(batch, finite_gramian(gradients, outside, batch))
-            weights = self._with_fixed(report, batch)
-            plain = own if self.task_gradients == "own" else None
-            direction = combined(gradients, weights, params, plain, split, retain_graph)
-        if batch.scaled and not all_finite(direction):
-            report, kept = self._nonfinite(batch), None
-        self._commit(params, direction, kept, roles)
-        self.report = report
+        return self._run(
+            losses,
+            preference=preference,
+            scaler=scaler,
+            fixed=fixed,
+            features=features,
+            retain_graph=retain_graph,
+        )
+
+    @outside_compile
+    def _run(self, losses: Losses | Closure | Replay, **given: Any) -> Report:
+        """Make one :class:`Step` of what a call was given, as the fields of :class:`Call`."""
+        found = self._evaluated(losses)
+        replay = found if isinstance(found, Replay) else None
+        with self._alone():
+            step = Step(
+                self, Call(found if replay is None else replay.losses, replay=replay, **given)
+            )
+            report, direction = step.run()
+            step.commit(report, direction)
         return report
 
-    @_disable_dynamo  # imports dynamo when it is called, torch._dynamo.disable when we are
+    @outside_compile
     def accumulate(self, losses: Losses, *, scaler: torch.amp.GradScaler | None = None) -> None:
-        """Adds the task gradients of a micro-batch to those of the next :meth:`backward`.
+        """Add the task gradients of a micro-batch to those of the next :meth:`backward`.
 
         The m gradients are summed and the decision is made on the sum, as if the micro-batches had
         been one batch: scale each micro-batch's losses by its share of it.
@@ -222,42 +144,54 @@ class MultiTaskOptimizer(PreferringOptimizer):
         Raises:
             ValueError, TypeError: as for :meth:`backward`.
         """
-        batch = gather(losses, scaler, None, self._accumulated)  # any part is in the domain
-        rows = self._rows(batch, self._params(), None, retain_graph=False)
-        self._accumulated = Accumulated(rows, batch.values, batch.unit)
+        with self._alone():
+            step = Step(self, Call(losses, scaler=scaler), whole=False)
+            self._shared.collected = Collected(step.rows(), step.values, step.batch.unit)
 
-    def step(  # type: ignore[override]
+    @overload  # type: ignore[override]
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(
         self,
-        closure: Losses | Callable[[], Losses] | None = None,
+        closure: Losses | Closure,
         *,
         preference: VectorsLike | None = None,
         fixed: Tensor | None = None,
         features: Features | None = None,
-    ) -> Report | None:
-        """One step of the base optimizer, after :meth:`backward` if there are losses.
+        **more: Any,
+    ) -> Report: ...
+
+    def step(self, closure: Losses | Closure | None = None, **options: Any) -> Report | None:
+        """Make one step of the base optimizer, after :meth:`backward` if there are losses.
 
         Args:
-            closure: the losses; a callable that returns them, called once with gradients enabled;
-                or None, which steps on the ``.grad`` that is there.
+            closure: the losses; a callable that returns them, called with gradients enabled; or
+                None, as is a callable that returns None: a step on the ``.grad`` that is there.
             preference, fixed, features: as for :meth:`backward`.
+            **more: further keywords of the method's own ``backward``.
 
         Returns:
             The :class:`Report`, or None where no losses were given.
 
         Raises:
-            ValueError: without losses, ``preference``, ``fixed`` or gradients that
-                :meth:`accumulate` has collected.
+            TypeError: a ``scaler``, which goes to :meth:`backward`; ``scaler.step(opt)`` follows.
+            ValueError: options without losses, or gradients that :meth:`accumulate` has collected
+                and no losses.
         """
+        if "scaler" in options:
+            raise TypeError(
+                "step: takes no scaler; call backward(losses, scaler=scaler), then "
+                "scaler.step(opt) and scaler.update()"
+            )
+        losses = self._evaluated(closure)
         report = None
-        if closure is not None:
-            losses = closure
-            if callable(losses) and not isinstance(losses, Tensor):
-                with torch.enable_grad():
-                    losses = losses()
-            report = self.backward(losses, preference=preference, fixed=fixed, features=features)
-        elif preference is not None or fixed is not None or features is not None:
-            raise ValueError("step: preference, fixed and features need losses")
-        elif self._accumulated is not None:
+        if losses is not None:
+            report = self.backward(losses, **options)
+        elif any(value is not None for value in options.values()):
+            given = ", ".join(name for name, value in options.items() if value is not None)
+            raise ValueError(f"step: {given}: without losses there is nothing to decide")
+        elif self._shared.collected is not None:
             raise ValueError(
                 "step: accumulate() has collected gradients; give the last micro-batch's losses to "
                 "step() or backward(), or drop them with zero_grad()"
@@ -266,148 +200,50 @@ class MultiTaskOptimizer(PreferringOptimizer):
         self.take_learned()
         return report
 
-    step.hooked = True  # type: ignore[attr-defined]  # the base's step runs the hooks, once
+    def _evaluated(self, losses: Any) -> Any:
+        """Return losses as they are, and those of a closure; a replay where products need it."""
+        if not callable(losses) or isinstance(losses, (Tensor, Replay)):
+            return losses
+        replay = Replay(losses)
+        found = replay.first()
+        return replay if self.needs == "products" and found is not None else found
 
-    # ------------------------------------------------------------------------------------ the parts
+    def _alone(self) -> _Alone:
+        return _Alone(self._shared.lock)
 
-    def _batch(
-        self,
-        losses: Losses,
-        preference: VectorsLike | None,
-        scaler: torch.amp.GradScaler | None,
-        fixed: Tensor | None,
-    ) -> Batch:
-        batch = gather(losses, scaler, fixed, self._accumulated)
-        r = self._preference_for(preference, batch.values.size)
-        if batch.sound:
-            self.check_losses(batch.values)
-        kept = self.memory.get("weights")
-        one_off = self._is_one_off(preference)
-        waiting = kept is not None and len(kept) == batch.values.size and not one_off
-        due = not waiting or self.memory["age"] % self.every == 0
-        return batch._replace(preference=r, due=due, one_off=one_off)
-
-    def _is_one_off(self, preference: VectorsLike | None) -> bool:
-        """Whether this call decides on something else than the others, so that no weights carry."""
-        return preference is not None
-
-    def _split(self, batch: Batch, features: Features | None, params: list[Tensor]) -> Split | None:
-        if features is None:
-            return None
-        if self._engine_for(batch.losses) != "grad":
-            raise ValueError(f"features: engine={self.engine!r} cannot stop at them, 'grad' can")
-        if self.upper_bound and self._accumulated is not None:
-            raise ValueError("features: upper_bound cannot decide on what accumulate() collected")
-        return Split(batch.losses[: batch.values.size], features, params, bound=self.upper_bound)
-
-    def _rows(
-        self, batch: Batch, params: list[Tensor], split: Split | None, retain_graph: bool
-    ) -> list[Row]:
-        engine = self._engine_for(batch.losses)
-        rows = task_rows(batch, params, engine, split, retain_graph)
-        return rows if self._accumulated is None else self._accumulated.plus(rows)
-
-    def _weighted_gradient(
-        self, batch: Batch, report: Report, params: list[Tensor], retain_graph: bool
-    ) -> Row:
-        engine = self._engine_for(batch.losses, params)
-        weights = self._with_fixed(report, batch).tolist()
-        return grad.weighted_gradient(batch.losses, weights, params, engine, retain_graph)
-
-    def _weigh(self, batch: Batch, c: FloatArray | None) -> tuple[Report, Memory | None]:
-        """The report with the weights to apply, and our memory from this step on, or None."""
-        if c is not None and np.isnan(c[0, 0]):
-            return self._nonfinite(batch), None
-        before, alone = self.memory, batch.one_off and batch.preference is not None
-        self.memory = self.fresh() if alone else self.settled()  # counts from _commit on
-        try:
-            return self._decided(batch, c), None if alone else self.memory
-        finally:
-            self.memory = before
-
-    def _decided(self, batch: Batch, c: FloatArray | None) -> Report:
-        s = self.weight_smoothing
-        if batch.due:
-            report = self.decide(batch.values, c, batch.preference)
-            weights = report.weights
-            previous = self.memory.get("weights", [])  # read now: a method may have dropped them
-            if s > 0.0 and len(previous) == weights.numel() and not batch.one_off:
-                weights = s * torch.from_numpy(np.array(previous)) + (1.0 - s) * weights
-        else:
-            weights = torch.from_numpy(np.array(self.memory["weights"]))
-            report = Report(weights=weights)
-        if (s > 0.0 or self.every > 1) and not batch.one_off:
-            self.memory.update(weights=weights.tolist(), age=self.memory.get("age", 0) + 1)
-        return replace(
-            report,
-            weights=weights * weights.numel() if self.scale == "sum" else weights,
-            losses=torch.from_numpy(batch.values),
-            gramian=None if c is None else torch.from_numpy(c),
-        )
-
-    def _nonfinite(self, batch: Batch) -> Report:
-        losses = torch.from_numpy(batch.values)
-        return Report(torch.full_like(losses, torch.nan), losses, status="nonfinite")
-
-    def _commit(
-        self,
-        params: list[Tensor],
-        direction: Sequence[Tensor | None],
-        kept: Memory | None,
-        roles: list[bool | None] | None,
-    ) -> None:
-        """The one place where a call of backward() changes anything."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if not p.requires_grad:
-                    p.grad = None  # a frozen parameter must not move on an old direction
-        assign(params, direction)
-        self.memory = self.settled() if kept is None else kept
-        if roles is not None:
-            self.memory["task_specific"] = roles
-        self._accumulated = None
-
-    # -------------------------------------------------------------------------------------- lookups
-
-    def _with_fixed(self, report: Report, batch: Batch) -> FloatArray:
-        weights: FloatArray = report.weights.numpy()
-        fixed = len(batch.losses) - batch.values.size
-        return np.append(weights, [1.0] * fixed) if fixed else weights
-
-    def _params(self) -> list[Tensor]:
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
-        if not params:
-            raise ValueError("base: no parameter of this optimizer requires a gradient")
-        return params
-
-    def _engine_for(self, losses: list[Tensor], params: Sequence[Tensor] = ()) -> Engine:
-        self.engine = grad.choose_engine(self.engine, losses, params)
-        return self.engine
-
-    def _roles(self, rows: Sequence[Row], count: int) -> list[bool | None] | None:
-        """For each of ``count`` parameters whether it is of one task; None if no option asks."""
-        if self.gramian_over != "shared" and self.task_gradients == "weighted":
-            return None
-        rows = [row[:count] for row in rows]  # features may follow
-        return task_specific(self.param_groups, rows, self.memory.get("task_specific", []))
+    # ------------------------------------------------------------------------------ between steps
 
     def detect_roles(self) -> None:
-        """Forgets which parameters are task-specific; the next :meth:`backward` looks again."""
-        self.memory.pop("task_specific", None)
+        """Forget which parameters are task-specific; the next :meth:`backward` looks again."""
+        self._shared.values.pop("owners", None)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears ``.grad``, what is to be learnt with it, and what :meth:`accumulate` collected."""
+        """Clear ``.grad``, what is to be learnt with it, and what :meth:`accumulate` collected."""
         super().zero_grad(set_to_none)
         self.memory = self.settled()
-        self._accumulated = None
+        self._shared.collected = None
 
     def metrics(self) -> dict[str, float]:
-        """The numbers of the last report as a flat dict for any logger; empty before the first."""
+        """Return the numbers of the last report as a flat dict; empty before the first."""
         return {} if self.report is None else self.report.metrics()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_accumulated": None}
 
     def __repr__(self) -> str:
         preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
         return f"{type(self).__name__}({type(self.base).__name__}{preference})"
+
+
+class _Alone:
+    """Refuse a second thread while a call is under way."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "backward: another call of this optimizer is under way, in another thread or in "
+                "the closure; one optimizer serves one thread at a time"
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

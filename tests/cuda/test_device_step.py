@@ -17,8 +17,9 @@ from pyfront import EPO, MGDA, GradNorm, LinearScalarization, ParetoMTL
 from pyfront.backend import _core
 from pyfront.backend import cuda as devices
 from pyfront.backend.cuda import Decision
-from pyfront.optimizer import device_step
-from pyfront.report import DeviceReport
+from pyfront.optimizer import step
+from pyfront.optimizer.arithmetic import DeviceArithmetic
+from pyfront.optimizer.device_report import DeviceReport
 
 X = torch.linspace(-1, 1, 30).reshape(6, 5)
 VECTORS = [[0.0, 1.0], [0.6, 0.8], [0.8, 0.6], [1.0, 0.0]]
@@ -57,7 +58,7 @@ def place(request, monkeypatch):
     """Where the models live: on a GPU, or on a CPU that is taken for one."""
     if request.param == "cuda":
         return request.getfixturevalue("cuda")
-    monkeypatch.setattr(device_step, "on_cuda", lambda opt, losses: True)
+    monkeypatch.setattr(step, "on_cuda", lambda loss, params: True)
     monkeypatch.setattr(devices, "gramian", lambda t: torch.from_numpy(_core.gramian(t, 1)))
     monkeypatch.setattr(
         devices, "to_device", lambda values, device: torch.from_numpy(values.copy())
@@ -89,7 +90,7 @@ METHODS = {
     "ParetoMTL-descent": lambda base: ParetoMTL(base, VECTORS, 2, warmup_steps=0, epsilon=0.1),
     "ParetoMTL-far": lambda base: ParetoMTL(base, VECTORS, 3, warmup_steps=3),
 }
-LOOKS = {"MGDA-smooth", "Linear-smooth", "MGDA-own", "MGDA-every", "EPO", "EPO-smooth", "GradNorm"}
+LOOKS = {"MGDA-smooth", "Linear-smooth", "MGDA-every", "EPO", "EPO-smooth", "GradNorm"}
 
 
 def run(model, method, place, steps=6, fixed=False):
@@ -205,7 +206,7 @@ def test_another_default_device_changes_nothing(two_heads, place, method):
 def test_a_fixed_loss_on_another_device_is_named():
     losses = [torch.ones(()), torch.ones(()), torch.ones((), device="meta")]
     with pytest.raises(ValueError, match="^fixed: is on meta, losses"):
-        device_step._check_devices(losses, 2)
+        DeviceArithmetic().values(losses, ["losses[0]", "losses[1]", "fixed"])
 
 
 def test_what_a_cuda_graph_cannot_hold_is_refused(place, monkeypatch):

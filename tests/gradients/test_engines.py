@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pyfront.backend.task_gradients import TaskGradients, assign, direction_buffers
-from pyfront.gradients import engines as grad
+from pyfront.gradients.engines import ENGINES, choose_engine
 
 
 @pytest.mark.parametrize("engine", ["grad", "steal"])
@@ -16,7 +16,7 @@ def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device)
     with device:
         losses, params = case()
     jacobian = reference(losses, params).cpu()
-    rows = grad.task_rows(losses, params, engine, retain_graph=True)
+    rows = ENGINES[engine]().rows(losses, params, retain_graph=True)
     before = [[None if g is None else g.to_dense().clone() for g in row] for row in rows]
 
     gradients = TaskGradients(rows)
@@ -41,7 +41,7 @@ def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device)
 @pytest.mark.parametrize("case", CASES[:4], ids=lambda case: case.__name__)
 def test_grad_is_dense_and_unshared(case):
     losses, params = case()
-    gradients = TaskGradients(grad.task_rows(losses, params, "grad", False))
+    gradients = TaskGradients(ENGINES["grad"]().rows(losses, params, retain_graph=False))
     out = direction_buffers(gradients, params)
     gradients.combine(torch.ones(len(losses)).double().numpy(), out)
     assign(params, out)
@@ -53,7 +53,7 @@ def test_grad_is_dense_and_unshared(case):
 
 def test_only_unreadable_tensors_are_copied():
     p = nn.Parameter(torch.randn(8, 8))
-    rows = grad.task_rows([(p**2).sum(), p.sum()], [p], "grad", False)
+    rows = ENGINES["grad"]().rows([(p**2).sum(), p.sum()], [p], retain_graph=False)
     gradients = TaskGradients(rows)
     assert gradients.rows[0][0] is rows[0][0]  # dense: read in place
     assert gradients.rows[1][0] is not rows[1][0]  # expanded: 4 bytes behind 64 elements
@@ -83,11 +83,11 @@ def test_reentrant_checkpoint_needs_and_gets_the_steal_engine():
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
     y = torch.tanh(x @ weight) @ weight
     jacobian = reference([(y**2).sum(), y.sum()], [weight])
-    assert grad.choose_engine("auto", losses()) == "steal"
-    rows = grad.task_rows(losses(), [weight], "steal", False)
+    assert choose_engine("auto", losses()).name == "steal"
+    rows = ENGINES["steal"]().rows(losses(), [weight], retain_graph=False)
     actual = torch.stack([row[0].reshape(-1).double() for row in rows])
     torch.testing.assert_close(actual, jacobian, rtol=1e-5, atol=1e-6)
-    wrong = grad.task_rows(losses(), [weight], "grad", False)
+    wrong = ENGINES["grad"]().rows(losses(), [weight], retain_graph=False)
     assert not torch.allclose(wrong[0][0].reshape(-1).double(), jacobian[0], rtol=1e-3)
 
 
@@ -95,15 +95,15 @@ def test_steal_leaves_grad_as_it_was_even_when_it_fails():
     p = nn.Parameter(torch.randn(3))
     p.grad = kept = torch.ones(3)
     loss = (p**2).sum()
-    grad.task_rows([loss], [p], "steal", False)
+    ENGINES["steal"]().rows([loss], [p], retain_graph=False)
     assert p.grad is kept and torch.equal(kept, torch.ones(3))
     with pytest.raises(ValueError, match=r"losses\[0\].*freed"):
-        grad.task_rows([loss], [p], "steal", False)
+        ENGINES["steal"]().rows([loss], [p], retain_graph=False)
     assert p.grad is kept and torch.equal(kept, torch.ones(3))
 
 
 def test_complex_gradients_are_refused_by_name():
     p = nn.Parameter(torch.randn(2, dtype=torch.complex64))
-    rows = grad.task_rows([(p.abs() ** 2).sum()], [p], "grad", False)
+    rows = ENGINES["grad"]().rows([(p.abs() ** 2).sum()], [p], retain_graph=False)
     with pytest.raises(TypeError, match=r"gradients\[0\]\[0\].*complex64"):
         TaskGradients(rows)

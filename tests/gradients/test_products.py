@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.products import gramian_product
 from pyfront.gradients.replay import Replay
+from pyfront.gradients.steal_engine import StealEngine
 
 EXACT = ("double_backward", "forward")
 REPLAYED = ("forward", "difference")
@@ -145,10 +147,10 @@ def test_a_reentrant_checkpoint_needs_differences_or_another_checkpoint(two_head
     before = nn.Linear(5, 5)  # trained too, and outside
     params, x = [*before.parameters(), *two_heads.parameters()], torch.randn(6, 5)
     replay = Replay(lambda: reentrant(two_heads, before(x)))
-    for engine in ("steal", "grad"):
+    for engine in (StealEngine(), GradEngine()):
         with pytest.raises(RuntimeError, match="use_reentrant=False.*'difference'"):
             gramian_product(replay.first(), params, [1, 1], engine=engine)
-    options = {"replay": replay, "engine": "steal"}
+    options = {"replay": replay, "engine": StealEngine()}
     with pytest.raises(RuntimeError, match="'difference'"):
         gramian_product(replay.first(), params, [1, 1], products="forward", **options)
     product = gramian_product(replay.first(), params, [1, 1], products="difference", **options)

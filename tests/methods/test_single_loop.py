@@ -209,7 +209,7 @@ def test_bad_second_batches(two_heads):
         opt.step(two_heads.losses(X), second=[a])
     with pytest.raises(ValueError, match=r"second\[1\] = nan"):
         opt.step(two_heads.losses(X), second=[a, b * math.nan])
-    with pytest.raises(ValueError, match="second needs losses"):
+    with pytest.raises(ValueError, match="second: without losses"):
         opt.step(second=[a, b])
     with pytest.raises(ValueError, match="second: not with"):
         SingleLoopMGDA(base, task_gradients="own").step(two_heads.losses(X), second=[a, b])
@@ -270,7 +270,6 @@ def test_a_reentrant_checkpoint_is_handled_or_refused_with_advice(two_heads, nam
     for _ in range(3):
         opt.step(plain.losses(X))
         other.step(lambda: reentrant(two_heads))
-    assert other.engine == "steal"
     close = {"rtol": 1e-2, "atol": 1e-3} if name in BY_PRODUCTS else {}
     torch.testing.assert_close(two_heads.trunk.weight, plain.trunk.weight, **close)
 

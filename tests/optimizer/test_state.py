@@ -27,7 +27,7 @@ def test_step_takes_no_scaler_and_no_option_without_losses():
     scaler = torch.amp.GradScaler("cpu")
     with pytest.raises(TypeError, match="scaler"):
         opt.step(squares(x), scaler=scaler)
-    with pytest.raises(ValueError, match="need losses"):
+    with pytest.raises(ValueError, match="preference: without losses"):
         opt.step(None, preference=[0.5, 0.5])
     assert x.tolist() == [1.0, 2.0]
 
@@ -251,7 +251,7 @@ def test_a_call_that_fails_after_the_decision_leaves_the_state(make, monkeypatch
         raise MemoryError("no room for the direction")
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr("pyfront.optimizer.batch.direction_buffers", fails)
+        patch.setattr("pyfront.optimizer.arithmetic.direction_buffers", fails)
         opt.backward(squares(x))
     assert opt.memory == before and torch.equal(x.grad, gradient)
     opt.backward(squares(x))

@@ -1,32 +1,33 @@
-"""The gradient of one loss, taken m times a step: what stands around the engine's call counts.
+"""Call autograd's engine for one gradient, m times per step, with little around the call.
 
-:func:`torch.autograd.grad` looks at every parameter and sets up what only other devices' threads
-and logging need. For m losses of a small model that is a tenth of the step. Here it is looked at
-once for all m, and the engine is called as :func:`torch.autograd.grad` calls it.
+:func:`torch.autograd.grad` checks every parameter and prepares what only logging and the threads of
+other devices need: a tenth of a step of a small model with several losses. Here the checks are made
+once for all m losses, and the engine is called as :func:`torch.autograd.grad` calls it.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from pyfront._utils.torch_private import RunBackward, autograd_log_is_on, engine_entry
+
 __all__ = ["GradientOf", "gradient_of"]
 
-Run: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
 # ∂loss/∂θ for T parameters θ, None where the graph does not reach: (loss, θ, retain_graph)
 GradientOf: TypeAlias = "Callable[[Tensor, Sequence[Tensor], bool], tuple[Tensor | None, ...]]"
 
 
 def gradient_of(losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientOf:
-    """The shortest way to the gradients of these losses; all ways give the same bits.
+    """Return the fastest function for these gradients; results are bit-identical.
 
-    Short where all is on the CPU, nobody overrides torch's functions (a tensor subclass, a mode)
-    and autograd's own log is off; else :func:`torch.autograd.grad`.
+    It calls autograd's engine directly when all tensors are on the CPU, nothing overrides torch's
+    functions (a tensor subclass, a mode) and autograd's log is off; otherwise it is
+    :func:`torch.autograd.grad`.
 
     Args:
         losses: m scalar tensors with a graph.
@@ -37,7 +38,7 @@ def gradient_of(losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientO
         _engine() is not None
         and all(tensor.is_cpu for tensor in tensors)
         and not torch.overrides.has_torch_function(tensors)
-        and _LOG.getEffectiveLevel() > logging.DEBUG
+        and not autograd_log_is_on()
     )
     return _by_engine if plain else _by_torch
 
@@ -65,16 +66,13 @@ def _by_engine(
     )
 
 
-def _entry() -> Run:
-    run: Run = torch.autograd.Variable._execution_engine.run_backward
-    return run
-
-
 @functools.cache  # and not tried at import: a backward pass before a fork forbids those after it
-def _engine() -> Run | None:
-    """The engine's entry, tried on ∂(x·x)/∂x; None where this release of torch has another one."""
+def _engine() -> RunBackward | None:
+    """Return the engine's entry if it gives ∂(x·x)/∂x; None for a torch that has another one."""
+    run = engine_entry()
+    if run is None:
+        return None
     try:
-        run = _entry()
         with torch.inference_mode(False), torch.enable_grad():
             x = torch.ones(2, device="cpu", requires_grad=True)
             unused = torch.ones(2, device="cpu", requires_grad=True)
@@ -85,6 +83,3 @@ def _engine() -> Run | None:
         return None
     gradient, nothing = found
     return run if nothing is None and gradient is not None and gradient.eq(2.0).all() else None
-
-
-_LOG = logging.getLogger("torch.autograd.graph")

@@ -1,0 +1,165 @@
+"""Every private name and every error text of torch that the package relies on, with a fallback.
+
+A release of torch may rename any of these. Each is looked up once, by a function that can be tested
+without the name: what remains is slower or checks less, and says so where a check is lost.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+__all__ = [
+    "CHECKPOINT_NODE",
+    "COMPILED_NODE",
+    "CONVERSION_NODE",
+    "GRAPH_ERRORS",
+    "UNSUPPORTED_PRODUCTS",
+    "autograd_log_is_on",
+    "copy_all",
+    "engine_entry",
+    "in_backward_pass",
+    "leaf_of",
+    "outside_compile",
+    "preserved_versions",
+    "version_of",
+    "without_subclass_functions",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+RunBackward: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
+
+# Names of autograd nodes: of a reentrant checkpoint, a compiled graph, a conversion of the dtype.
+CHECKPOINT_NODE = "CheckpointFunctionBackward"
+COMPILED_NODE = "CompiledFunctionBackward"
+CONVERSION_NODE = "ToCopyBackward0"
+
+# What torch says of a graph that cannot be used, and what we call it.
+GRAPH_ERRORS = {
+    "donated buffer": "donated",
+    "donated_buffer": "donated",
+    "backward through the graph a second time": "freed",
+    "modified by an inplace operation": "changed",
+}
+
+# What torch says where the formula of a product is missing.
+UNSUPPORTED_PRODUCTS = (
+    "not implemented",
+    "once_differentiable",
+    "double backward",
+    "does not require grad",
+    "forward AD",
+    "forward-mode AD",
+    "forward mode AD",
+    "jvp",
+    "use_reentrant",
+)
+
+
+def _found(owner: object, *path: str) -> Any:
+    """Return the attribute at the end of ``path``, or None where a part of it is missing."""
+    for name in path:
+        owner = getattr(owner, name, None)
+    return owner
+
+
+def outside_compile(function: F) -> F:
+    """Keep ``torch.compile`` from tracing ``function``; dynamo is imported at the first call.
+
+    Without torch's own decorator for that, dynamo is imported here.
+    """
+    decorator = _found(torch, "_compile", "_disable_dynamo") or torch.compiler.disable
+    wrapped: F = decorator(function)
+    return wrapped
+
+
+def preserved_versions(tensors: Sequence[Tensor]) -> AbstractContextManager[object]:
+    """Hide writes from autograd's version counters, for values that come back.
+
+    Raises:
+        RuntimeError: without the name the counters would move, and autograd refuse the graph.
+    """
+    stack = ExitStack()
+    preserve = _found(torch, "autograd", "grad_mode", "_unsafe_preserve_version_counter")
+    if preserve is None:
+        raise RuntimeError(
+            f"torch {torch.__version__} cannot write parameters for a moment without their graphs "
+            "being refused; set products='double_backward'"
+        )
+    for tensor in tensors:  # torch 2.6 takes one tensor at a time
+        stack.enter_context(preserve(tensor))
+    return stack
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often ``tensor`` was written to; 0 for one of inference mode, which has no count.
+
+    0 for every tensor without the name: writes are then not noticed.
+    """
+    if tensor.is_inference():
+        return 0
+    version = _found(tensor, "_version")
+    return 0 if version is None else int(version)
+
+
+def in_backward_pass() -> bool:
+    """Return whether autograd is running a backward pass in this thread."""
+    task = _found(torch, "_C", "_current_graph_task_id")
+    if task is None:
+        _warn_once("checkpoints of activations inside a generated model are not noticed")
+        return False
+    return bool(task() != -1)
+
+
+def without_subclass_functions() -> AbstractContextManager[object]:
+    """Treat tensor subclasses as plain tensors."""
+    for name in ("DisableTorchFunctionSubclass", "DisableTorchFunction"):
+        if (guard := _found(torch, "_C", name)) is not None:
+            entered: AbstractContextManager[object] = guard()
+            return entered
+    raise RuntimeError(f"torch {torch.__version__} cannot set __torch_function__ aside")
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy each source into its target, in one call where torch has it."""
+    together = _found(torch, "_foreach_copy_")
+    if together is not None:
+        together(list(targets), list(sources))
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+def engine_entry() -> RunBackward | None:
+    """Return autograd's entry, which ``torch.autograd.grad`` calls, or None."""
+    entry: RunBackward | None = _found(
+        torch, "autograd", "Variable", "_execution_engine", "run_backward"
+    )
+    return entry
+
+
+def leaf_of(node: Node) -> Tensor | None:
+    """Return the tensor that an accumulating node of the graph belongs to, None for others."""
+    leaf: Tensor | None = getattr(node, "variable", None)
+    return leaf
+
+
+def autograd_log_is_on() -> bool:
+    """Return whether autograd logs its graphs, which only ``torch.autograd.grad`` does."""
+    return _LOG.getEffectiveLevel() <= logging.DEBUG
+
+
+@functools.cache
+def _warn_once(lost: str) -> None:
+    warnings.warn(f"torch {torch.__version__} is unknown to pyfront: {lost}", stacklevel=4)
+
+
+_LOG = logging.getLogger("torch.autograd.graph")

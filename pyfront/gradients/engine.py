@@ -1,0 +1,142 @@
+"""The interface of an engine, and what all engines say of a graph that cannot be used."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pyfront._utils.torch_private import GRAPH_ERRORS
+from pyfront.backend.task_gradients import Row
+
+# ∂loss/∂θ for T parameters θ, None where the graph does not reach: (loss, θ, retain_graph)
+GradientOf: TypeAlias = "Callable[[Tensor, Sequence[Tensor], bool], Row]"
+
+__all__ = ["Engine", "GradientOf", "NoParameterError", "accumulated", "check_reached", "explained"]
+
+
+class Engine(ABC):
+    """One way to gradients; a new one is a subclass in a file of its own, named in ``ENGINES``.
+
+    Attributes:
+        name: the value of ``engine=`` that asks for it.
+        checkpoints: whether parameters inside reentrant checkpoints get their gradients.
+        stops_inside: whether a pass can stop at tensors inside the graph, as ``features`` and
+            products ask for.
+    """
+
+    name: ClassVar[str]
+    checkpoints: ClassVar[bool]
+    stops_inside: ClassVar[bool]
+
+    def rows(
+        self,
+        losses: Sequence[Tensor],
+        params: Sequence[Tensor],
+        *,
+        retain_graph: bool,
+        names: Sequence[str] | None = None,
+    ) -> list[Row]:
+        """Return the m task gradients, one backward pass each; ``.grad`` stays as it is.
+
+        Args:
+            losses: m scalar tensors.
+            params: T tensors that require a gradient.
+            retain_graph: keep the graph of the last loss too.
+            names: what errors call the losses; ``losses[0]``, … where None.
+
+        Returns:
+            m rows of T tensors or None; they may alias each other and must not be written to.
+
+        Raises:
+            ValueError: a graph that has been freed, or that reaches none of ``params``.
+        """
+        rows: list[Row] = []
+        gradient_of = self.gradient_of(losses, params)
+        for task, loss in enumerate(losses):
+            keep = retain_graph or task + 1 < len(losses)
+            name = f"losses[{task}]" if names is None else names[task]
+            with explained(name):
+                row = gradient_of(loss, params, keep)
+            check_reached(name, row)
+            rows.append(row)
+        return rows
+
+    @abstractmethod
+    def gradient_of(self, losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientOf:
+        """Return the function that gives the gradient of one of these losses."""
+
+    @abstractmethod
+    def inputs(self, params: Sequence[Tensor]) -> list[Tensor] | None:
+        """Return what ``torch.autograd.backward`` is told to accumulate into, None for all."""
+
+
+def accumulated(
+    losses: Sequence[Tensor],
+    roots: Sequence[Tensor] | None,
+    params: Sequence[Tensor],
+    retain_graph: bool,
+    engine: Engine,
+) -> Row:
+    """Run ``backward`` with every ``.grad`` empty, take what arrives, and put the old ones back."""
+    saved = [p.grad for p in params]
+    try:
+        for p in params:
+            p.grad = None
+        torch.autograd.backward(
+            list(losses), roots, retain_graph=retain_graph, inputs=engine.inputs(params)
+        )
+        return [p.grad for p in params]
+    finally:
+        for p, gradient in zip(params, saved, strict=True):
+            p.grad = gradient
+
+
+class NoParameterError(ValueError):
+    """A loss reaches none of the parameters."""
+
+
+def check_reached(name: str, row: Row) -> None:
+    """Raise a ``ValueError`` where a row has no gradient at all."""
+    for gradient in row:
+        if gradient is not None:
+            return
+    raise NoParameterError(
+        f"{name}: the graph reaches no parameter of this optimizer; if its part of the model is "
+        "frozen, leave the loss out or unfreeze it"
+    )
+
+
+class explained:
+    """Turn autograd's errors about the user's graph into errors that name the loss."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, RuntimeError):
+            return
+        text = str(error)
+        found = next((what for phrase, what in GRAPH_ERRORS.items() if phrase in text), None)
+        if found == "donated":
+            raise RuntimeError(
+                f"{self.name}: the compiled model was first differentiated for a single backward "
+                "pass and reuses its buffers, and several losses need several passes; set "
+                "torch._functorch.config.donated_buffer = False before its first backward pass"
+            ) from error
+        if found == "freed":
+            raise ValueError(
+                f"{self.name}: its graph has been freed by an earlier backward pass; compute the "
+                "losses anew for every step"
+            ) from error
+        if found == "changed":
+            raise ValueError(
+                f"{self.name}: a tensor of its graph has changed since it was computed, as the "
+                "parameters do in a step; compute the losses anew for every step"
+            ) from error

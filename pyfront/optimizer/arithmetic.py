@@ -1,0 +1,304 @@
+"""What a step computes with numbers of size m, and where: on the host, or on a CUDA device.
+
+Both give the same step. On a device nothing waits until somebody looks at a number: methods that
+decide there (:class:`DecidesOnDevice`) leave every number on it, and for the others losses and
+Gramian come to the host in one copy.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront._utils.arguments import FloatArray
+from pyfront.backend import cuda
+from pyfront.backend.cuda import Decision
+from pyfront.backend.task_gradients import Row, TaskGradients, add_rows, direction_buffers
+from pyfront.gradients.features import Split
+from pyfront.gradients.losses import loss_values, stacked
+from pyfront.optimizer.decision import nonfinite, weigh
+from pyfront.optimizer.device_report import NONFINITE, OK, DeviceReport
+from pyfront.report import Report
+
+if TYPE_CHECKING:
+    from pyfront.optimizer.step import Step
+
+__all__ = [
+    "Arithmetic",
+    "DecidesOnDevice",
+    "DeviceArithmetic",
+    "HostArithmetic",
+    "all_finite",
+    "combined",
+]
+
+Numbers: TypeAlias = "FloatArray | Tensor"  # float64, on the host or on a device
+
+
+class DecidesOnDevice(ABC):
+    """A method whose decision needs no look at a number, so that nothing waits for a device."""
+
+    @property
+    def decides_on_device(self) -> bool:
+        """Whether it does so with its present options."""
+        return True
+
+    def weights_solved_for(self, tasks: int, goal: FloatArray | None) -> int:
+        """Return the most weights of its min-norm problem; a device has memory for so many."""
+        return tasks
+
+    @abstractmethod
+    def decide_on_device(
+        self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
+    ) -> Decision:
+        """From losses [m] and Gramian [m, m] on a CUDA device, float64, to weights there."""
+
+    def publish(self) -> None:
+        """Tell the device what the memory holds since a decision on the host or a checkpoint."""
+        return None  # most methods keep nothing there
+
+
+class Squares(NamedTuple):
+    """Inner products of the gradients of a step's losses.
+
+    Attributes:
+        gramian: C over the parameters that it is to be over, [k, k] for k losses.
+        norms: squared norms over all parameters, [k].
+    """
+
+    gramian: Numbers
+    norms: Numbers
+
+
+class Arithmetic(ABC):
+    """How a step computes with numbers of size m. A new device is a subclass."""
+
+    @abstractmethod
+    def values(self, losses: Sequence[Tensor], names: Sequence[str]) -> Numbers:
+        """Return the numbers behind the losses where they are kept; errors call them by name."""
+
+    @abstractmethod
+    def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
+        """Return C without the blocks ``outside``, and the squared norms over all blocks."""
+
+    @abstractmethod
+    def decide(self, step: Step, squares: Squares | None) -> Report:
+        """Return the method's decision; None for squares where no Gramian is needed."""
+
+    @abstractmethod
+    def weights(self, report: Report, like: TaskGradients | None) -> Numbers:
+        """Return the weights where the gradients are."""
+
+    @abstractmethod
+    def checked(self, step: Step, report: Report, direction: Row) -> Report:
+        """Return the report once the direction of a single pass has been looked at."""
+
+    def poison(self, step: Step) -> Tensor | None:
+        """Return a number that makes every weight of a single pass NaN, or None."""
+        return None
+
+
+class HostArithmetic(Arithmetic):
+    """Numbers of size m are float64 arrays on the host; they are checked before anything runs."""
+
+    def values(self, losses: Sequence[Tensor], names: Sequence[str]) -> Numbers:
+        """Return the losses; one wait where they are on a CUDA device."""
+        return loss_values(losses)
+
+    def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
+        """Return C and the squared norms."""
+        inside, rest = parted(gradients, outside)
+        c = inside.gramian()
+        norms = np.diagonal(c)
+        return Squares(c, norms if rest is None else norms + np.diagonal(rest.gramian()))
+
+    def decide(self, step: Step, squares: Squares | None) -> Report:
+        """Let the method decide on checked numbers."""
+        if squares is None:
+            return weigh(step, None)
+        assert isinstance(squares.gramian, np.ndarray)
+        return weigh(step, finite_gramian(step, squares.gramian, np.asarray(squares.norms)))
+
+    def weights(self, report: Report, like: TaskGradients | None) -> Numbers:
+        """Return the weights; :class:`TaskGradients` takes them to a device itself."""
+        weights: FloatArray = report.weights.numpy()
+        return weights
+
+    def checked(self, step: Step, report: Report, direction: Row) -> Report:
+        """Raise where the direction is not finite, before anything but ``.grad`` has changed."""
+        if all_finite(direction):
+            return report
+        if step.batch.scaled:
+            return nonfinite(step)
+        for p in step.params:
+            p.grad = None
+        for block, d in enumerate(direction):
+            if d is not None and not all_finite([d]):
+                raise ValueError(
+                    f"losses: their weighted gradient is not finite in parameter {block} (shape "
+                    f"{list(d.shape)}), though every loss is: one of the losses has a gradient "
+                    "there that is NaN or infinite"
+                )
+        raise ValueError("losses: their weighted gradient is not finite")
+
+
+class DeviceArithmetic(Arithmetic):
+    """Numbers of size m stay on the CUDA device of the losses as long as nobody needs them."""
+
+    def values(self, losses: Sequence[Tensor], names: Sequence[str]) -> Numbers:
+        """Return the losses on their device."""
+        for loss, name in zip(losses, names, strict=True):
+            if loss.device != losses[0].device:
+                raise ValueError(
+                    f"{name}: is on {loss.device}, losses[0] is on {losses[0].device}; all losses "
+                    "must be on one device"
+                )
+        return stacked(losses)
+
+    def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
+        """Return C and the squared norms on the device."""
+        inside, rest = parted(gradients, outside)
+        c = cuda.gramian(inside.table)
+        if rest is None or rest.table.device < 0:  # no loss reaches any of these blocks
+            return Squares(c, c.diagonal())
+        return Squares(c, c.diagonal() + cuda.gramian(rest.table).diagonal())
+
+    def decide(self, step: Step, squares: Squares | None) -> Report:
+        """Let the method decide on the device; else read all numbers in one copy."""
+        values = step.values
+        assert isinstance(values, Tensor)
+        m = step.batch.tasks
+        if squares is None and step.decides_on_device(None):
+            return self._decided_there(step, values, None)
+        if squares is None:  # weights of an earlier step, which are on the host
+            step.look(cuda.to_host(values)[0])
+            return weigh(step, None)
+        c, norms = squares
+        assert isinstance(c, Tensor) and isinstance(norms, Tensor)
+        traded = c[:m, :m].contiguous()
+        if step.decides_on_device(traded):
+            # what is not finite in a block that C is not over, or in the fixed loss, must reach
+            # the weights all the same
+            seen = values[:m] + 0.0 * norms[:m]
+            if len(values) > m:
+                seen = seen + (0.0 * (values[m:] + norms[m:])).sum()
+            return self._decided_there(step, seen, traded)
+        host_values, host_c, host_norms = cuda.to_host(values.to(c.device), c, norms)
+        step.look(host_values)
+        return weigh(step, finite_gramian(step, host_c, host_norms))
+
+    def _decided_there(self, step: Step, seen: Tensor, c: Tensor | None) -> Report:
+        m = step.batch.tasks
+        if c is not None and step.batch.unit != 1.0:
+            c = c / step.batch.unit**2
+        decision = step.decider().decide_on_device(seen[:m], c, step.goal)
+        outcome = decision.outcome
+        if outcome is None:
+            poisoned = (0.0 * seen).sum().isnan()
+            outcome = torch.where(poisoned, NONFINITE, OK).double().reshape(1)
+        weights = decision.weights * (m if step.method.scale == "sum" else 1)
+        assert isinstance(step.values, Tensor)
+        return DeviceReport(weights, step.values[:m], c, outcome)
+
+    def weights(self, report: Report, like: TaskGradients | None) -> Numbers:
+        """Return the weights on the gradients' device, for a single pass where they are."""
+        if like is None or report.weights.device == like.device:
+            return report.weights
+        return cuda.to_device(report.weights.numpy(), like.device)
+
+    def poison(self, step: Step) -> Tensor | None:
+        """Return 0, or NaN where a loss is not finite."""
+        return (0.0 * step.values).sum() if isinstance(step.values, Tensor) else None
+
+    def checked(self, step: Step, report: Report, direction: Row) -> Report:
+        """Set the status where the direction is not finite, without a look at it."""
+        if not isinstance(report, DeviceReport):
+            return HostArithmetic().checked(step, report, direction)
+        there = [d for d in direction if d is not None]
+        largest = torch.nn.utils.get_total_norm(there, norm_type=math.inf)
+        return report.unless_nan(0.0 * largest)
+
+
+# ------------------------------------------------------------------ C, d, and whether it is finite
+
+
+def finite_gramian(step: Step, c: FloatArray, norms: FloatArray) -> FloatArray:
+    """Return C of the m losses in their own unit.
+
+    Where a gradient is not finite, in any block or of the fixed loss: a ``ValueError`` that names
+    it, or all NaN for a batch under a gradient scaler.
+    """
+    batch = step.batch
+    m = batch.tasks
+    if step.sound and all(map(math.isfinite, norms.tolist())):
+        traded = c if c.shape[0] == m else np.ascontiguousarray(c[:m, :m])
+        return traded if batch.unit == 1.0 else traded / batch.unit**2
+    if batch.scaled:
+        return np.full((m, m), np.nan)
+    task = int(np.flatnonzero(~np.isfinite(norms))[0])
+    value = f" = {np.asarray(step.values)[task]:g}" if task < m else ""
+    raise ValueError(
+        f"{batch.names[task]}{value}: its gradient is not finite (squared norm {norms[task]:g})"
+    )
+
+
+def parted(
+    gradients: TaskGradients, outside: list[int] | None
+) -> tuple[TaskGradients, TaskGradients | None]:
+    """Return the blocks that C is over, and those ``outside``, if there are any."""
+    if not outside:
+        return gradients, None
+    inside = [block for block in range(gradients.table.blocks) if block not in outside]
+    if not inside:
+        raise ValueError(
+            "gramian_over='shared': no parameter is reached by two losses; unfreeze the "
+            "shared part of the model if it is frozen, or set gramian_over='all'"
+        )
+    return gradients.select(inside), gradients.select(outside)
+
+
+def all_finite(tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether no tensor holds NaN or infinity; sparse ones are judged by their values."""
+    values = [t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors]
+    return bool(np.isfinite(TaskGradients([values]).gramian()).all())  # one pass, no overflow
+
+
+def combined(
+    gradients: TaskGradients,
+    weights: Numbers,
+    params: Sequence[Tensor],
+    own: list[int] | None,
+    split: Split | None,
+    retain_graph: bool,
+) -> Row:
+    """Return d = Jᵀ w, T tensors or None; the blocks ``own`` get their task's plain gradient.
+
+    Where the split is a bound, the trunk's part is one pass on from Σ_j w_j ∂l_j/∂z.
+    """
+    if split is None or not split.bound:
+        return _combined(gradients, weights, params, own)
+    count = len(params)
+    heads = _combined(gradients.select(range(count)), weights, params, own)
+    at_features = gradients.select(range(count, count + len(split.features)))
+    v = _combined(at_features, weights, [z.detach() for z in split.features], None)
+    return add_rows(heads, split.trunk_gradient(v, retain_graph))
+
+
+def _combined(
+    gradients: TaskGradients, weights: Numbers, targets: Sequence[Tensor], own: list[int] | None
+) -> list[Tensor | None]:
+    out = direction_buffers(gradients, targets)
+    if own is None:
+        gradients.combine(weights, out)
+        return out
+    shared = [block for block in range(len(targets)) if block not in own]
+    plain = weights * 0.0 + 1.0  # NaN stays
+    for blocks, w in ((shared, weights), (own, plain)):
+        gradients.select(blocks).combine(w, [out[block] for block in blocks])
+    return out

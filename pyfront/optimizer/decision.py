@@ -1,0 +1,106 @@
+"""The decision of a step on the host: the method's weights, smoothed, scaled and checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront._utils.arguments import FloatArray
+from pyfront.optimizer.product_pass import LearnsFromProducts
+from pyfront.report import Report
+
+if TYPE_CHECKING:
+    from pyfront.optimizer.method import Method
+    from pyfront.optimizer.step import Step
+
+__all__ = ["nonfinite", "observed", "weigh"]
+
+
+def weigh(step: Step, c: FloatArray | None) -> Report:
+    """Return the weights to apply; the memory from this step on becomes the step's.
+
+    Args:
+        c: C, [m, m], or None where the method does not need it.
+    """
+    method = step.method
+    if c is not None and np.isnan(c[0, 0]):
+        return nonfinite(step)
+    alone = step.one_off and not method.counts_one_off_calls
+    with method.drafting(method.fresh() if alone else method.settled()) as draft:
+        report = _decided(step, c)
+    if not alone:
+        step.memory = draft
+    return report
+
+
+def _decided(step: Step, c: FloatArray | None) -> Report:
+    method, memory = step.method, step.method.memory
+    s, losses = method.weight_smoothing, np.asarray(step.values)[: step.batch.tasks]
+    if step.due:
+        report = method.decide(losses, c, step.goal)
+        weights = _checked_weights(method, report, losses.size)
+        previous = memory.get("weights", [])  # read now: a method may have dropped them
+        if s > 0.0 and len(previous) == weights.numel() and not step.one_off:
+            weights = s * torch.from_numpy(np.array(previous)) + (1.0 - s) * weights
+    else:
+        weights = torch.from_numpy(np.array(memory["weights"]))
+        report = Report(weights=weights, status=method.status_between_decisions())
+    if (s > 0.0 or method.every > 1) and not step.one_off:
+        memory.update(weights=weights.tolist(), age=memory.get("age", 0) + 1)
+    return replace(
+        report,
+        weights=weights * weights.numel() if method.scale == "sum" else weights,
+        losses=torch.from_numpy(losses),
+        gramian=None if c is None else torch.from_numpy(c),
+    )
+
+
+def nonfinite(step: Step) -> Report:
+    """Return the report of a step that decides nothing; the memory stays as it was."""
+    step.memory = step.method.settled()
+    losses = torch.from_numpy(np.asarray(step.values)[: step.batch.tasks])
+    return Report(torch.full_like(losses, torch.nan), losses, status="nonfinite")
+
+
+def observed(step: Step, report: Report) -> Report:
+    """Let a method that needs products learn from C w."""
+    if not step.learns or report.status == "nonfinite":
+        return report
+    factor = report.weights.numel() if step.method.scale == "sum" else 1
+    applied = replace(report, weights=report.weights / factor)
+    if step.product is not None:
+        product = step.product / factor
+    else:
+        assert report.gramian is not None
+        product = (report.gramian @ applied.weights).numpy()
+    if not np.isfinite(product).all():
+        return report  # overflowed under a gradient scaler, where the direction did not
+    assert isinstance(step.method, LearnsFromProducts)
+    with step.method.drafting(step.memory):
+        observed = step.method.observe(applied, product, step.goal)
+    return replace(observed, weights=report.weights)
+
+
+def _checked_weights(method: Method, report: Report, tasks: int) -> Tensor:
+    """Return the weights of a decision, which must be m finite numbers in float64.
+
+    Raises:
+        TypeError, ValueError: a method that returns something else; its class is named.
+    """
+    who = f"{type(method).__name__}.decide"
+    weights = getattr(report, "weights", None)
+    if not isinstance(report, Report) or not isinstance(weights, Tensor):
+        raise TypeError(f"{who}: expected a Report with weights, got {type(report).__name__}")
+    if weights.dtype is not torch.float64 or weights.is_cuda:
+        raise TypeError(
+            f"{who}: expected float64 weights on the CPU, got {weights.dtype} on {weights.device}"
+        )
+    if weights.shape != (tasks,):
+        raise ValueError(f"{who}: expected {tasks} weights, got shape {list(weights.shape)}")
+    if not np.isfinite(weights.detach().numpy()).all():
+        raise ValueError(f"{who}: the weights are not finite: {weights.tolist()}")
+    return weights

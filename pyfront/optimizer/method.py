@@ -1,0 +1,252 @@
+"""What a method has to say: the contract, its options, its preference and its memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, TypeAlias, Unpack, cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, boolean, choice, require
+from pyfront.gradients.engines import ENGINES, EngineName
+from pyfront.optimizer.delegating import DelegatingOptimizer, Memory
+from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in, one_of
+from pyfront.optimizer.product_pass import LearnsFromProducts
+from pyfront.optimizer.roles import GramianOver, ParameterValues, as_gramian_over, parameters_of
+from pyfront.preferences import as_preference
+from pyfront.report import Report
+
+__all__ = ["Domain", "Method", "Needs", "require_one_each"]
+
+Needs: TypeAlias = Literal["losses", "gramian", "products"]
+Domain: TypeAlias = Literal["none", "optional", "nonnegative", "positive"]
+
+
+def _known_engine(name: str, value: Any) -> EngineName:
+    choice(name, value, ("auto", *ENGINES))
+    engine: EngineName = value
+    return engine
+
+
+class Method(DelegatingOptimizer, ABC):
+    """The contract of a method, on top of the optimizer that it wraps.
+
+    A method implements :meth:`decide`. It may also refuse losses in :meth:`check_losses`, keep
+    state in ``memory``, and set these class attributes:
+
+    - ``needs``: the costliest thing that it decides on, ``"losses"``, ``"gramian"`` or
+      ``"products"``;
+    - ``preference_domain``: ``"none"``, ``"nonnegative"``, ``"positive"``, or ``"optional"``, which
+      is positive where there is one;
+    - ``counts_one_off_calls``: whether the memory goes on through calls with a goal of their own.
+
+    Args:
+        base: any optimizer but LBFGS; its parameters are the ones that count.
+        preference: r, [m], or None for methods without one.
+        **options: see :class:`~pyfront.MultiTaskOptimizer`.
+    """
+
+    needs: ClassVar[Needs] = "gramian"
+    preference_domain: ClassVar[Domain] = "none"
+    counts_one_off_calls: ClassVar[bool] = False  # whether calls with a goal of their own are kept
+
+    engine = Option[EngineName](_known_engine)
+    task_gradients = Option[Literal["weighted", "own"]](one_of("weighted", "own"))
+    scale = Option[Literal["mean", "sum"]](one_of("mean", "sum"))
+    weight_smoothing = Option[float](number_in(lowest=0.0, below=1.0))
+    every = Option[int](integer_from(1))
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.needs not in get_args(Needs):
+            raise TypeError(
+                f"{cls.__name__}.needs = {cls.needs!r}: must be one of "
+                f"{', '.join(map(repr, get_args(Needs)))}"
+            )
+        if cls.needs == "products" and not issubclass(cls, LearnsFromProducts):
+            raise TypeError(f"{cls.__name__}: a method that needs products has to observe() them")
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        preference: VectorLike | None = None,
+        **options: Unpack[CommonOptions],
+    ) -> None:
+        super().__init__(base)
+        if preference is not None or self.preference_domain not in ("none", "optional"):
+            r = self.checked_preference(cast(VectorLike, preference))
+            self.memory["preference"] = r.tolist()
+        chosen: CommonOptions = {
+            "engine": "auto",
+            "gramian_over": "all",
+            "task_gradients": "weighted",
+            "scale": "mean",
+            "weight_smoothing": 0.0,
+            "every": 1,
+            "upper_bound": False,
+        }
+        unknown = [name for name in options if name not in chosen]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}: unexpected keyword {unknown[0]!r}; the common ones are "
+                f"{', '.join(chosen)}"
+            )
+        for name, value in {**chosen, **options}.items():
+            setattr(self, name, value)
+
+    # --------------------------------------------------------------------- what a method has to say
+
+    @abstractmethod
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """Return a :class:`Report` with the weights for this step.
+
+        Args:
+            losses: l, [m] float64, finite, as :meth:`check_losses` lets them pass.
+            gramian: C, [m, m] float64, finite; None where ``needs`` does not ask for it.
+            preference: what :meth:`goal` returned.
+
+        The weights must be [m] float64 on the CPU and finite. State is read from and written to
+        ``memory``: values that JSON knows, replaced and never changed in place.
+        """
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """Raise a ``ValueError`` that names the first loss on which the method is not defined."""
+        require("losses", losses)
+
+    def goal(self, given: VectorsLike | None, tasks: int) -> FloatArray | None:
+        """Return what a step decides towards: the preference of this call, or the optimizer's own.
+
+        Args:
+            given: what the call was given, or None.
+            tasks: the number of losses.
+
+        Raises:
+            TypeError, ValueError: a preference that does not fit the method or the losses.
+        """
+        own = self.memory.get("preference")
+        if given is not None:
+            r = self.checked_preference(given)
+            require_one_each(r.size, tasks)
+        elif own is not None:
+            r = np.array(own)
+        else:
+            return None
+        if r.size != tasks:
+            raise ValueError(f"losses: expected {r.size}, one per entry of preference, got {tasks}")
+        return r
+
+    def status_between_decisions(self) -> str:
+        """Return the status of a step that keeps the weights of an earlier one."""
+        return "ok"
+
+    # ------------------------------------------------------------------------------------- options
+
+    @property
+    def gramian_over(self) -> str | ParameterValues[bool]:
+        """The parameters that C is over: ``"all"``, ``"shared"``, or which are named."""
+        over: str | ParameterValues[bool] = self._shared.options["gramian_over"]
+        return over
+
+    @gramian_over.setter
+    def gramian_over(self, value: GramianOver) -> None:
+        over = as_gramian_over(value, self.param_groups)
+        self._check_bound(over, self._shared.options.get("upper_bound", False))
+        self._shared.options["gramian_over"] = over
+
+    @property
+    def upper_bound(self) -> bool:
+        """Whether the decision is made on the Gramian at the features."""
+        bound: bool = self._shared.options["upper_bound"]
+        return bound
+
+    @upper_bound.setter
+    def upper_bound(self, value: bool) -> None:
+        bound = boolean("upper_bound", value)
+        if bound and self.needs != "gramian":
+            raise ValueError(f"upper_bound: {type(self).__name__} does not decide on a Gramian")
+        self._check_bound(self._shared.options.get("gramian_over", "all"), bound)
+        self._shared.options["upper_bound"] = bound
+
+    @staticmethod
+    def _check_bound(over: object, bound: bool) -> None:
+        if bound and over != "all":
+            raise ValueError("gramian_over: with upper_bound the Gramian is over the features")
+
+    @property
+    def preference(self) -> Tensor | None:
+        """r, [m] float64 as it was given, or None; a copy. Settable between steps."""
+        r = self.memory.get("preference")
+        return None if r is None else torch.tensor(r, dtype=torch.float64, device="cpu")
+
+    @preference.setter
+    def preference(self, value: VectorLike) -> None:
+        current = self.preference
+        r = self.checked_preference(value, None if current is None else current.numel())
+        self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
+
+    def checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
+        """Return ``value`` as r, [m], if it is in the method's domain."""
+        if self.preference_domain == "none":
+            raise TypeError(f"preference: {type(self).__name__} takes none")
+        positive = self.preference_domain != "nonnegative"
+        return as_preference(value, positive=positive, length=length).copy()
+
+    @property
+    def report(self) -> Report | None:
+        """The report of the last call of ``backward``, or None."""
+        report: Report | None = self._shared.report
+        return report
+
+    @report.setter
+    def report(self, value: Report | None) -> None:
+        self._shared.report = value
+
+    # ------------------------------------------------------------------------------------- memory
+
+    def fresh(self) -> Memory:
+        """Return the memory of an optimizer that has made no step, with our preference."""
+        kept = ("method", "preference")
+        return {name: self.memory[name] for name in kept if name in self.memory}
+
+    def memory_to_save(self) -> Memory:
+        """Return the memory with what is known of the parameters' roles, by position."""
+        owners: ParameterValues[int] | None = self._shared.values.get("owners")
+        if owners is None:
+            return self.memory
+        return {**self.memory, "owners": owners.of(parameters_of(self.param_groups))}
+
+    def memory_loaded(self, memory: Memory) -> None:
+        """Take over memory and roles of a checkpoint."""
+        self._shared.values.pop("owners", None)
+        if (owners := memory.pop("owners", None)) is not None:
+            self._shared.values["owners"] = ParameterValues(
+                owners, parameters_of(self.param_groups)
+            )
+        super().memory_loaded(memory)
+
+    def check_memory(self, memory: Memory) -> None:
+        """Raise unless a checkpoint's preference is as long as ours."""
+        super().check_memory(memory)
+        ours, saved = self.memory.get("preference"), memory.get("preference")
+        if ours is not None and saved is not None and len(saved) != len(ours):
+            raise ValueError(
+                f"state_dict: its preference has {len(saved)} entries, expected {len(ours)}"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        for kept in (self.gramian_over, self._shared.values.get("owners")):
+            if isinstance(kept, ParameterValues):
+                kept.rebase(parameters_of(self.param_groups))
+        return super().__getstate__()
+
+
+def require_one_each(entries: int, losses: int) -> None:
+    """Raise unless the preference of one call has as many entries as there are losses."""
+    if entries != losses:
+        raise ValueError(
+            f"preference: has {entries} entries for {losses} losses, expected one for each"
+        )

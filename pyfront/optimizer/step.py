@@ -1,0 +1,285 @@
+"""One call of ``backward``: from losses to a decision and a direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfront._utils.arguments import FloatArray, require
+from pyfront.backend import cuda
+from pyfront.backend.task_gradients import Row, TaskGradients, assign
+from pyfront.gradients.engine import Engine
+from pyfront.gradients.engines import choose_engine, weighted_gradient
+from pyfront.gradients.features import Split
+from pyfront.gradients.losses import as_losses, loss_values
+from pyfront.optimizer.arithmetic import (
+    Arithmetic,
+    DecidesOnDevice,
+    DeviceArithmetic,
+    HostArithmetic,
+    combined,
+)
+from pyfront.optimizer.batch import Collected, check_finite, gather
+from pyfront.optimizer.call import Call
+from pyfront.optimizer.decision import observed
+from pyfront.optimizer.method import Method
+from pyfront.optimizer.product_pass import product_pass
+from pyfront.optimizer.roles import (
+    ParameterValues,
+    left_out,
+    owners_after,
+    parameters_of,
+    task_specific,
+)
+from pyfront.report import Report
+
+__all__ = ["Step"]
+
+
+class Step:
+    """One call of ``backward``; everything that belongs to the call is here.
+
+    Nothing but ``.grad`` changes before :meth:`commit`.
+
+    Args:
+        method: decides, and has the options and the memory.
+        call: what the call was given.
+        whole: the losses are those of the whole batch; a micro-batch may be out of the domain.
+
+    Attributes:
+        batch: the losses, checked and scaled.
+        values: the unscaled losses to trade off, then the fixed one, where the arithmetic keeps
+            them; with those of micro-batches before.
+        sound: every value that has been looked at is finite.
+        goal: what the method decides towards: its preference, or the call's own.
+        one_off: the goal is the call's own, so that no weights carry over.
+        due: the method decides anew; otherwise the weights of an earlier step are kept.
+        product: C w where the method needs that, [m].
+    """
+
+    def __init__(self, method: Method, call: Call, *, whole: bool = True) -> None:
+        self.method = method
+        self.call = call
+        self.whole = whole
+        self.parameters = parameters_of(method.param_groups)
+        self.params = [p for p in self.parameters if p.requires_grad]
+        if not self.params:
+            raise ValueError("base: no parameter of this optimizer requires a gradient")
+        self.collected: Collected | None = method._shared.collected
+        self.batch, plain = gather(call.losses, call.scaler, call.fixed, self.collected)
+        self.arithmetic = self._arithmetic()
+        self.goal = method.goal(call.preference, self.batch.tasks) if whole else None
+        self.one_off = call.preference is not None
+        self.sound = True
+        self.values = self.arithmetic.values(plain, self.batch.names)
+        if self.collected is not None:
+            self.values[: self.batch.tasks] += self.collected.values
+        if isinstance(self.values, np.ndarray):
+            self.look(self.values)
+        self.second = self._checked_second()
+        self.due = self._is_due()
+        self.engine = self._engine()
+        self.product: FloatArray | None = None
+        self.owners: ParameterValues[int] | None = None  # the task that each parameter belongs to
+        self.memory = method.settled()  # as it will be after the call
+
+    # --------------------------------------------------------------------------------- the sequence
+
+    def run(self) -> tuple[Report, Row]:
+        """Return the decision, and the direction that is fit to be ``.grad``."""
+        if self.one_pass:
+            report = self.arithmetic.decide(self, None)
+            if self.method.needs == "products":
+                direction, self.product = product_pass(self, report)
+            else:
+                direction = self.weighted_pass(report)
+            report = self.arithmetic.checked(self, report, direction)
+        else:
+            report, direction = self._by_rows()
+        if self.method.needs == "products":
+            report = observed(self, report)
+        return report, direction
+
+    def commit(self, report: Report, direction: Row) -> None:
+        """Take over memory and direction: the one place where a call changes anything."""
+        method = self.method
+        for p in self.parameters:
+            if not p.requires_grad:
+                p.grad = None  # a frozen parameter must not move on an old direction
+        assign(self.params, direction)
+        method.memory = self.memory
+        if self.owners is not None:
+            method._shared.values["owners"] = self.owners
+        method._shared.collected = None
+        method.report = report
+        if isinstance(method, DecidesOnDevice) and isinstance(self.values, np.ndarray):
+            method.publish()
+
+    def rows(self) -> list[Row]:
+        """Return the task gradients, one backward pass each, with those of micro-batches before."""
+        batch, split = self.batch, self.split
+        m, params, names = batch.tasks, self.params, batch.names
+        retain = self.call.retain_graph
+        if split is None:
+            rows = self.engine.rows(batch.losses, params, retain_graph=retain, names=names)
+        else:
+            rows = split.rows(names, retain or len(batch.losses) > m)
+            extra = batch.losses[m:]  # not split: it may reach the trunk beside the features
+            for row in self.engine.rows(extra, params, retain_graph=True, names=names[m:]):
+                rows.append([*row, *[None] * (len(rows[0]) - len(params))])
+        return rows if self.collected is None else self.collected.plus(rows)
+
+    def _by_rows(self) -> tuple[Report, Row]:
+        gradients = TaskGradients(self.rows())
+        own = self._own_blocks(gradients.rows[: self.batch.tasks])
+        outside = left_out(self.method.gramian_over, own, self.parameters)
+        if self.method.upper_bound:
+            outside = list(range(len(self.params)))
+        squares = self.arithmetic.squares(gradients, outside)
+        report = self.arithmetic.decide(self, squares)
+        weights = self._with_fixed(self.arithmetic.weights(report, gradients))
+        plain = own if self.method.task_gradients == "own" else None
+        direction = combined(
+            gradients, weights, self.params, plain, self.split, self.call.retain_graph
+        )
+        if self.batch.scaled:
+            report = self.arithmetic.checked(self, report, direction)
+        return report, direction
+
+    def weighted_pass(self, report: Report) -> Row:
+        """Return Σ_j w_j g_j with the fixed loss by one backward pass."""
+        weights = self._with_fixed(self.arithmetic.weights(report, None))
+        return weighted_gradient(
+            self.batch.losses,
+            weights.tolist(),
+            self.params,
+            self.engine,
+            self.call.retain_graph,
+            self.arithmetic.poison(self),
+        )
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether the direction takes one backward pass, and no task gradient is needed."""
+        method = self.method
+        if self.collected is not None or method.task_gradients == "own" or not self.sound:
+            return False
+        if method.needs == "products":  # a product is over all parameters
+            return method.gramian_over == "all"
+        return method.needs == "losses" or not self.due
+
+    @property
+    def learns(self) -> bool:
+        """Whether the step moves the weights of a method that needs products."""
+        return self.due and not self.one_off
+
+    # --------------------------------------------------------------------------------- the decision
+
+    def look(self, values: FloatArray) -> None:
+        """Take the losses on the host and check them."""
+        m = self.batch.tasks
+        self.values = values
+        self.sound = check_finite(values, m, self.batch.scaled)
+        if self.sound and self.whole:
+            self.method.check_losses(values[:m])
+
+    def decides_on_device(self, c: Tensor | None) -> bool:
+        """Return whether the decision can be made where C is."""
+        method = self.method
+        if not isinstance(method, DecidesOnDevice) or not method.decides_on_device:
+            return False
+        if method.weight_smoothing > 0.0 or method.every > 1:  # weights are kept on the host
+            return False
+        return c is None or method.weights_solved_for(len(c), self.goal) <= cuda.most_weights(
+            c.device
+        )
+
+    def decider(self) -> DecidesOnDevice:
+        """Return the method as one that decides on a device."""
+        assert isinstance(self.method, DecidesOnDevice)
+        return self.method
+
+    # ------------------------------------------------------------------------------------ the parts
+
+    def _arithmetic(self) -> Arithmetic:
+        if not on_cuda(self.batch.losses[0], self.params):
+            return HostArithmetic()
+        if cuda.capturing(self.batch.losses[0].device) and self.method.report is None:
+            raise RuntimeError(
+                "a CUDA graph of the first step would set what the optimizers keep to its first "
+                "value at every replay: make a few steps before the capture"
+            )
+        if self.method.needs == "gramian" or self.decides_on_device(None):
+            return DeviceArithmetic()
+        return HostArithmetic()
+
+    def _is_due(self) -> bool:
+        memory = self.method.memory
+        kept = memory.get("weights")
+        waiting = kept is not None and len(kept) == self.batch.tasks and not self.one_off
+        return not waiting or memory["age"] % self.method.every == 0
+
+    def _engine(self) -> Engine:
+        shared = self.method._shared
+        looked = self.one_pass and shared.values.get("reaching") != self.batch.tasks
+        engine = choose_engine(
+            self.method.engine, self.batch.losses, self.params if looked else None
+        )
+        if looked:
+            shared.values["reaching"] = self.batch.tasks
+        self.split = self._split(engine)
+        return engine
+
+    def _split(self, engine: Engine) -> Split | None:
+        features, bound = self.call.features, self.method.upper_bound
+        if features is None:
+            if bound and self.whole:
+                raise ValueError("features: upper_bound needs the tensors that the trunk returned")
+            return None
+        if not engine.stops_inside:
+            raise ValueError(
+                f"features: engine={self.method.engine!r} cannot stop at them, 'grad' can; a graph "
+                "with reentrant checkpoints cannot be split"
+            )
+        if bound and self.collected is not None:
+            raise ValueError("features: upper_bound cannot decide on what accumulate() collected")
+        return Split(self.batch.losses[: self.batch.tasks], features, self.params, bound=bound)
+
+    def _checked_second(self) -> list[Tensor] | None:
+        if self.call.second is None:
+            return None
+        second = as_losses(self.call.second, name="second")
+        if len(second) != self.batch.tasks:
+            raise ValueError(f"second: expected {self.batch.tasks} losses, got {len(second)}")
+        values = loss_values(second)
+        if not self.batch.scaled:
+            require("second", values)
+        self.sound &= bool(np.isfinite(values).all())
+        return second
+
+    def _own_blocks(self, rows: Sequence[Row]) -> list[int] | None:
+        """Return the blocks of task-specific parameters, or None if no option asks for them."""
+        method = self.method
+        if method.gramian_over != "shared" and method.task_gradients == "weighted":
+            return None
+        known: ParameterValues[int] = method._shared.values.get("owners", ParameterValues())
+        rows = [row[: len(self.params)] for row in rows]  # features may follow
+        owners = owners_after(known.of(self.parameters), self.parameters, rows, range(len(rows)))
+        self.owners = ParameterValues(owners, self.parameters)
+        return task_specific(owners, method.param_groups)
+
+    def _with_fixed(self, weights: FloatArray | Tensor) -> FloatArray | Tensor:
+        fixed = len(self.batch.losses) - self.batch.tasks
+        if not fixed:
+            return weights
+        if isinstance(weights, Tensor):
+            return torch.cat([weights, weights.new_ones(fixed)])
+        return np.append(weights, [1.0] * fixed)
+
+
+def on_cuda(loss: Tensor, params: Sequence[Tensor]) -> bool:
+    """Return whether losses and parameters are on a CUDA device, as far as the first ones tell."""
+    return loss.is_cuda and params[0].is_cuda

@@ -1,0 +1,90 @@
+"""Each private name of torch has a fallback: the name is taken away, and the result stays."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+import pyfront
+from pyfront._utils import torch_private
+from pyfront.gradients.engines import choose_engine
+
+TAKE_AWAY = """
+import warnings, torch
+{take}
+import pyfront
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+x = torch.ones(5, 3)
+for products in {products}:
+    opt = pyfront.SingleLoopMGDA(torch.optim.SGD(model.parameters(), lr=0.1), products=products)
+    opt.step(lambda: (model(x) ** 2).mean(dim=0))
+opt = pyfront.MGDA(torch.optim.SGD(model.parameters(), lr=0.1))
+opt.step((model(x) ** 2).mean(dim=0))
+with warnings.catch_warnings(record=True):
+    net = pyfront.HyperNetwork(model, num_tasks=2, plain=True)
+    net(x, preference=[0.5, 0.5]).sum().backward()
+    net.switch([0.3, 0.7])
+assert torch.equal(net(x), net.generate([0.3, 0.7])(x))
+"""
+NAMES = {
+    "_disable_dynamo": "import torch._compile; del torch._compile._disable_dynamo",
+    "_unsafe_preserve_version_counter": (
+        "import torch.autograd.grad_mode as g; del g._unsafe_preserve_version_counter"
+    ),
+    "_current_graph_task_id": "del torch._C._current_graph_task_id",
+    "_foreach_copy_": "del torch._foreach_copy_",
+    "run_backward": (
+        "engine = torch.autograd.Variable._execution_engine;"
+        "torch.autograd.Variable._execution_engine = None;"
+        "import torch.autograd.graph as g; g.Variable = type('V', (), "
+        "{'_execution_engine': engine})"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_private_name_the_package_works(name):
+    ways = ["double_backward", "forward"]
+    if name == "_unsafe_preserve_version_counter":
+        ways.pop()  # refused, by the test below
+    code = TAKE_AWAY.format(take=NAMES[name], products=ways)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_a_product_that_needs_a_missing_name_says_what_to_set(monkeypatch):
+    monkeypatch.delattr("torch.autograd.grad_mode._unsafe_preserve_version_counter")
+    x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    opt = pyfront.SingleLoopMGDA(torch.optim.SGD([x], lr=0.1), products="forward")
+    with pytest.raises(RuntimeError, match="set products='double_backward'"):
+        opt.step(lambda: [x[0] ** 2, x[1] ** 2])
+    assert x.tolist() == [1.0, 2.0]
+
+
+def test_a_lost_check_is_said_once(monkeypatch):
+    monkeypatch.setattr(torch_private, "_found", lambda *path: None)
+    torch_private._warn_once.cache_clear()
+    with pytest.warns(UserWarning, match="checkpoints of activations .* are not noticed"):
+        assert torch_private.in_backward_pass() is False
+    assert torch_private.version_of(torch.ones(1)) == 0
+    a, b = torch.zeros(2), torch.ones(2)
+    torch_private.copy_all([a], [b])
+    assert torch.equal(a, b)
+    torch_private._warn_once.cache_clear()
+
+
+def test_the_names_of_nodes_are_those_of_this_torch():
+    x = torch.ones(2, requires_grad=True)
+    y = checkpoint(torch.sin, x, use_reentrant=True).sum()
+    assert choose_engine("auto", [y]).name == "steal"
+    z = x.to(torch.bfloat16)
+    assert z.grad_fn.name() == torch_private.CONVERSION_NODE
+    leaf = x.sum().grad_fn.next_functions[0][0]
+    assert torch_private.leaf_of(leaf) is x
+
+
+def test_importing_does_not_import_dynamo():
+    code = "import sys, pyfront; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert pyfront.__version__
