@@ -123,6 +123,10 @@ def combine(
         task_gradients.combine(w, targets)
         return cast(Tensor, targets[0]) if flat else targets
     targets = [out] if isinstance(out, Tensor) else list(out)
+    if task_gradients.fits(targets):
+        task_gradients.combine(w, targets)
+        torch.autograd.graph.increment_version([t for t in targets if t is not None])
+        return out if isinstance(out, Tensor) else targets
     check_out(task_gradients, likes, targets)
     buffers = [buffer_for(t, like) for t, like in zip(targets, likes, strict=True)]
     task_gradients.combine(w, buffers)

@@ -207,7 +207,8 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("blocks", &pf::TensorTable::blocks)
       .def_property_readonly("device", &pf::TensorTable::device)
       .def_property_readonly("irregular", &pf::TensorTable::irregular)
-      .def_property_readonly("first_tasks", &pf::TensorTable::first_tasks);
+      .def_property_readonly("first_tasks", &pf::TensorTable::first_tasks)
+      .def("accepts", &pf::TensorTable::accepts, py::arg("out"), py::arg("tensor_type"));
   pf::add_device(m);
   // in the order of their numbers, which is how a device reports them
   m.attr("STATUSES") = names_of<pf::Status>(pf::Status::nonfinite);

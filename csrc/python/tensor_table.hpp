@@ -14,57 +14,13 @@
 #include <vector>
 
 #include "common/gradient_table.hpp"
+#include "common/overlap.hpp"
 #include "python/dlpack.hpp"
+#include "python/tensor_view.hpp"
 
 namespace pyfront {
 
 namespace py = pybind11;
-
-// A dense tensor's address, element type and layout, valid while the tensor lives.
-struct TensorView {
-  void* data = nullptr;
-  std::optional<DType> dtype;                      // empty: no gradient type of ours
-  std::optional<int> device = GradientTable::cpu;  // empty: a kind of device that is not supported
-  std::span<const std::int64_t> shape;
-  std::span<const std::int64_t> strides;
-};
-
-inline std::int64_t element_count(std::span<const std::int64_t> shape) {
-  std::int64_t count = 1;
-  for (const auto extent : shape) count *= extent;
-  return count;
-}
-
-// True if the elements fill one run of memory, each exactly once, in any order of the axes.
-inline bool is_dense(const TensorView& view) {
-  const auto rank = view.shape.size();
-  std::int64_t expected = 1;
-  auto axis = rank;
-  while (axis > 0 && (view.shape[axis - 1] == 1 || view.strides[axis - 1] == expected)) {
-    expected *= view.shape[axis - 1];
-    --axis;
-  }
-  if (axis == 0) return true;  // C-contiguous
-  std::vector<std::pair<std::int64_t, std::int64_t>> axes;
-  for (std::size_t i = 0; i < rank; ++i) {
-    if (view.shape[i] != 1) axes.emplace_back(view.strides[i], view.shape[i]);
-  }
-  std::sort(axes.begin(), axes.end());
-  expected = 1;
-  for (const auto& [stride, extent] : axes) {
-    if (stride != expected) return false;
-    expected *= extent;
-  }
-  return true;
-}
-
-// True if equal offsets in memory mean equal elements (strides of axes of extent 1 do not matter).
-inline bool same_layout(const TensorView& a, const TensorView& b) {
-  for (std::size_t i = 0; i < a.shape.size(); ++i) {
-    if (a.shape[i] > 1 && a.strides[i] != b.strides[i]) return false;
-  }
-  return true;
-}
 
 // Reads one tensor, through the tensor type's C function table where it has one (torch ≥ 2.13: tens
 // of nanoseconds) and through its Python attributes otherwise. Returns false where the values do
@@ -115,18 +71,34 @@ class TensorReader {
   }
 
   bool read_attributes(py::handle tensor, TensorView& view) {
-    if (py::str(tensor.attr("layout")).cast<std::string>() != "torch.strided") return false;
+    if (!is_strided(tensor.attr("layout"))) return false;
     auto& [shape, strides] = storage_.emplace_back();
     shape = tensor.attr("shape").cast<std::vector<std::int64_t>>();
     strides = tensor.attr("stride")().cast<std::vector<std::int64_t>>();
     view.data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
-    view.dtype = dtype_of(py::str(tensor.attr("dtype")).cast<std::string>());
-    const auto device = tensor.attr("device");
-    const auto type = device.attr("type").cast<std::string>();
-    view.device = device_of(type == "cpu", type == "cuda" ? device.attr("index").cast<int>() : -1);
+    view.dtype = dtype_of(tensor.attr("dtype"));
+    const bool cpu = tensor.attr("is_cpu").ptr() == Py_True;
+    const bool cuda = !cpu && tensor.attr("is_cuda").ptr() == Py_True;
+    view.device = device_of(cpu, cuda ? tensor.attr("get_device")().cast<int>() : -1);
     view.shape = shape;
     view.strides = strides;
     return true;
+  }
+
+  // Layouts and dtypes are one object each, so that the last one is known again without its name.
+  bool is_strided(const py::object& layout) {
+    if (!layout.is(strided_)) {
+      if (py::str(layout).cast<std::string>() != "torch.strided") return false;
+      strided_ = layout;
+    }
+    return true;
+  }
+  std::optional<DType> dtype_of(const py::object& dtype) {
+    if (!dtype.is(last_dtype_)) {
+      last_number_ = dtype_of(py::str(dtype).cast<std::string>());
+      last_dtype_ = dtype;
+    }
+    return last_number_;
   }
 
   // `cuda` is the number of a CUDA device, −1 for another kind.
@@ -169,6 +141,9 @@ class TensorReader {
   PyTypeObject* type_;
   py::object is_neg_ = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("is_neg"));
   const dlpack::ExchangeApi* api_ = nullptr;
+  py::object strided_;  // torch.strided, once seen
+  py::object last_dtype_;
+  std::optional<DType> last_number_;
   // moving a vector keeps its elements in place, so the spans in the views stay valid
   std::vector<std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>>> storage_;
 };
@@ -201,7 +176,29 @@ class TensorTable {
   // For each block the first task that has it, −1 where none has.
   const std::vector<std::int64_t>& first_tasks() const { return reference_; }
 
+  // Whether d can be written straight into `row`: tensors laid out as their blocks, on the same
+  // device, that share memory neither with a gradient nor with each other; or None.
+  bool accepts(const py::sequence& row, py::handle tensor_type) const {
+    try {
+      return fits(TensorTable(py::make_tuple(row), tensor_type, true));
+    } catch (const py::builtin_exception&) {
+      return false;  // what is wrong with them is for the caller to name
+    }
+  }
+
  private:
+  bool fits(const TensorTable& out) const {
+    if (out.tasks_ != 1 || out.blocks_ != blocks_ || !irregular_.empty() ||
+        !out.irregular_.empty()) {
+      return false;
+    }
+    if (out.device_ && out.device_ != device_) return false;
+    for (std::size_t b = 0; b < lengths_.size(); ++b) {
+      if (out.reference_[b] >= 0 && !same_block(layouts_[b], out.layouts_[b])) return false;
+    }
+    return are_apart(view(), out.view());
+  }
+
   static std::string name(std::int64_t task, std::int64_t block) {
     return "gradients[" + std::to_string(task) + "][" + std::to_string(block) + "]";
   }
@@ -300,6 +297,7 @@ class TensorTable {
 
   // The layout of a block is that of its first dense tensor.
   void mark_layouts() {
+    layouts_.resize(lengths_.size());
     for (std::int64_t block = 0; block < blocks_; ++block) {
       const TensorView* layout = nullptr;
       for (std::int64_t task = 0; task < tasks_; ++task) {
@@ -310,6 +308,7 @@ class TensorTable {
         if (dense && layout == nullptr) layout = &view;
         if (!dense || !same_layout(view, *layout)) irregular_.emplace_back(task, block);
       }
+      if (layout != nullptr) layouts_[static_cast<std::size_t>(block)] = *layout;
     }
     views_.clear();
   }
@@ -324,6 +323,7 @@ class TensorTable {
   std::vector<DType> dtypes_;
   std::vector<std::int64_t> reference_;  // first task that has the block, −1: none
   std::vector<TensorView> views_;
+  std::vector<TensorView> layouts_;  // of the blocks; without memory where none is dense
   std::vector<bool> present_;
   std::vector<std::pair<std::int64_t, std::int64_t>> irregular_;
 };

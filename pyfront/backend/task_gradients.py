@@ -57,6 +57,10 @@ class TaskGradients:
         """Where the gradients are; the CPU where there is none."""
         return torch.device("cpu" if self.table.device < 0 else f"cuda:{self.table.device}")
 
+    def fits(self, out: Sequence[Tensor | None]) -> bool:
+        """Whether d can be written into ``out``: laid out as the blocks, in memory of its own."""
+        return self.table.accepts(out, Tensor)
+
     def gramian(self) -> FloatArray:
         """C = J Jᵀ, [m, m] float64, on the host: it waits for a CUDA device."""
         if self.table.device >= 0:
@@ -111,9 +115,13 @@ def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> lis
     A CUDA graph writes where it wrote when it was captured: into memory of its own.
     """
     captured = devices.capturing(params[0].device)
+    likes = gradients.blocks()
+    own = [p.grad for p in params]
+    if not captured and all(map(_can_hold, own, likes)) and gradients.fits(own):
+        return own
     buffers: list[Tensor | None] = []
     taken: set[int] = set()
-    for p, like in zip(params, gradients.blocks(), strict=True):
+    for p, like in zip(params, likes, strict=True):
         if like is None:
             buffers.append(None)
             continue
@@ -125,11 +133,17 @@ def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> lis
     return buffers
 
 
+def _can_hold(old: Tensor | None, like: Tensor | None) -> bool:
+    """Whether autograd and the class of ``old`` let the core write into it; None for None."""
+    if old is None or like is None:
+        return old is like
+    return type(old) is Tensor and not old.requires_grad
+
+
 def _fits(old: Tensor, like: Tensor) -> bool:
     return (
-        type(old) is Tensor
+        _can_hold(old, like)
         and old.layout is torch.strided
-        and not old.requires_grad
         and old.dtype is like.dtype
         and old.shape == like.shape
         and old.stride() == like.stride()

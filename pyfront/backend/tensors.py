@@ -34,7 +34,9 @@ def as_rows(gradients: object) -> list[list[Tensor | None]]:
                 f"gradients[{task}]: expected a sequence of tensors or None, got "
                 f"{type(row).__name__}"
             )
-        rows.append([torch.from_numpy(g) if isinstance(g, np.ndarray) else g for g in row])
+        if any(issubclass(kind, np.ndarray) for kind in set(map(type, row))):
+            row = [torch.from_numpy(g) if isinstance(g, np.ndarray) else g for g in row]
+        rows.append(list(row))
     return rows
 
 
