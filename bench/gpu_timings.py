@@ -1,8 +1,10 @@
 """Timings of the CUDA core; bench/gpu.py runs it.
 
-Medians of CUDA events around whole calls, after warm-up; for launch-bound work around replays of a
-graph. The copy bandwidth is measured in the same process, counting bytes read and bytes written.
-Inputs of the Gramian rotate so that repeated calls do not find them in the L2 cache.
+Medians after warm-up. Host: until the call returns, without waiting for the device. Eager: CUDA
+events around whole calls, so the larger of host and kernels. Graph: CUDA events around replays of
+the same call in a CUDA graph, so the kernels and the gaps between them. The copy bandwidth is
+measured in the same process, counting bytes read and bytes written. Inputs of the Gramian rotate so
+that repeated calls do not find them in the L2 cache.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import importlib
 import importlib.util
 import statistics
 import sys
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -50,6 +53,17 @@ def time_ms(calls, rounds=30, warmup=5):
     torch.cuda.synchronize()
     times = sorted(start.elapsed_time(end) for start, end in marks)
     return statistics.median(times), times[len(times) // 4], times[3 * len(times) // 4]
+
+
+def host_ms(calls, rounds=30):
+    """Median of the milliseconds until a call returns."""
+    times = []
+    for k in range(rounds):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        calls[k % len(calls)]()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
 
 
 def copy_bandwidth():
@@ -139,10 +153,11 @@ def torchjd_way(rows, out, weights):
 
 
 def gramian_table(bandwidth, quick):
-    print("\nGramian + combination: ms, and the share of the copy bandwidth")
-    print(f"{'n':>8} {'m':>3} {'dtype':>9} {'way':>14} {'ms':>9} {'share':>6} {'error of C':>11}")
+    print("\nGramian + combination: ms, and the share of the copy bandwidth in a graph")
+    heads = ("host", "eager", "graph", "share", "error of C")
+    print(f"{'n':>8} {'m':>3} {'dtype':>9} {'way':>11}" + "".join(f"{head:>11}" for head in heads))
     cases = [(10_000_000, m) for m in (2, 4, 8, 16)]
-    cases += [] if quick else [(100_000_000, m) for m in (2, 4, 8, 16)]
+    cases += [(100_000_000, m) for m in ((2, 8) if quick else (2, 3, 4, 8, 9, 16))]
     for n, m in cases:
         for dtype in (torch.float32, torch.bfloat16):
             with attempt(f"n = {n:.0e}, m = {m}, {dtype}"):
@@ -163,20 +178,25 @@ def gramian_rows(n, m, dtype, bandwidth):
         if importlib.util.find_spec("torchjd") is not None:
             ways |= {"TorchJD": torchjd_way}
     for name, way in ways.items():
-        case = f"{n:8.0e} {m:3d} {str(dtype)[6:]:>9} {name:>14}"
+        case = f"{n:8.0e} {m:3d} {str(dtype)[6:]:>9} {name:>11}"
         with attempt(case):
-            median, _, _ = time_ms([way(rows, out, weights) for rows in inputs])
-            error = f"{error_of_gramian(inputs[0]):.1e}" if name == "pyfront" else ""
-            print(f"{case} {median:9.4f} {floor / median:6.2f} {error:>11}", flush=True)
+            calls = [way(rows, out, weights) for rows in inputs]
+            eager, host = time_ms(calls)[0], host_ms(calls)
+            line = f"{case} {host:10.4f} {eager:10.4f}"
+            if name in ("pyfront", "stack + mm"):  # the others wait for the device or are too many
+                graph = time_ms([graph_of(call).replay for call in calls])[0]
+                line += f" {graph:10.4f} {floor / graph:10.2f}"
+            line += f" {error_of_gramian(inputs[0]):10.1e}" if name == "pyfront" else ""
+            print(line, flush=True)
 
 
 def error_of_gramian(rows):
     """The largest |ΔC_ij| / (‖g_i‖ ‖g_j‖) on the first elements of the blocks."""
     small = [[g[:200_000] for g in row] for row in rows]
-    j = torch.stack([torch.cat([g.double().cpu() for g in row]) for row in small])
-    norms = (j**2).sum(dim=1).sqrt()
-    c = functional.gramian(small).cpu()
-    return float(((c - j @ j.T).abs() / torch.outer(norms, norms)).max())
+    j = torch.stack([torch.cat([g.double() for g in row]) for row in small])
+    exact = torch.stack([(j * row).sum(dim=1) for row in j])  # a tree of sums, unlike j @ j.T
+    norms = exact.diagonal().sqrt()
+    return float(((functional.gramian(small) - exact).abs() / torch.outer(norms, norms)).max())
 
 
 def graph_of(step, warmup=3):
