@@ -22,9 +22,9 @@ namespace pyfront {
 
 namespace py = pybind11;
 
-// Reads one tensor, through the tensor type's C function table where it has one (torch ≥ 2.13: tens
-// of nanoseconds) and through its Python attributes otherwise. Returns false where the values do
-// not lie in strided memory (a sparse tensor, or a lazily negated view of another one).
+// Reads one tensor, through the tensor type's C function table where it has one (torch 2.13 has:
+// tens of nanoseconds) and through its Python attributes otherwise. Returns false where the values
+// do not lie in strided memory (a sparse tensor, or a lazily negated view of another one).
 class TensorReader {
  public:
   TensorReader(py::handle tensor_type, bool use_exchange_api)
