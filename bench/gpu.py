@@ -181,7 +181,7 @@ def main() -> int:
     pytest += ["faulthandler_timeout=60", "--maxfail=20", "--tb=short"]
     sound = report.run("tests", [*pytest, *TESTS, "-k", "not oracle and not property"], 200, 12)
     timings = [python, "-u", "bench/gpu_timings.py"] + (["--quick"] if options.quick else [])
-    sound &= report.run("timings", timings, 110, 60)
+    sound &= report.run("timings", timings, 110, 90)
     sound &= report.run("steps", [python, "-u", "bench/gpu_steps.py"], 90, 40)
     if not options.quick:  # last: of all parts it can miss its time with the least loss
         sound &= sanitize(report, pytest)
