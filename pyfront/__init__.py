@@ -9,18 +9,28 @@ from pyfront.backend.cuda import cuda_available
 from pyfront.front import Front, Solution
 from pyfront.hypernetwork import HyperNetwork
 from pyfront.methods import (
+    DBMTL,
     EPO,
+    FAMO,
     FERERO,
+    IMTLG,
     MGDA,
+    AlignedMTL,
+    CAGrad,
+    ConFIG,
     DynamicWeightAverage,
+    FairGrad,
     GradNorm,
     LinearScalarization,
     MirrorTchebycheff,
+    NashMTL,
     ParetoMTL,
+    PCGrad,
     PreferenceFeedback,
     SingleLoopMGDA,
     SmoothTchebycheff,
     UncertaintyWeighting,
+    UPGrad,
 )
 from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
@@ -29,16 +39,25 @@ from pyfront.sweeps import SweepError, sweep, trace
 __version__ = "0.1.0"
 
 __all__ = [
+    "DBMTL",
     "EPO",
+    "FAMO",
     "FERERO",
+    "IMTLG",
     "MGDA",
+    "AlignedMTL",
+    "CAGrad",
+    "ConFIG",
     "DynamicWeightAverage",
+    "FairGrad",
     "Front",
     "GradNorm",
     "HyperNetwork",
     "LinearScalarization",
     "MirrorTchebycheff",
     "MultiTaskOptimizer",
+    "NashMTL",
+    "PCGrad",
     "ParetoMTL",
     "PreferenceFeedback",
     "Report",
@@ -46,6 +65,7 @@ __all__ = [
     "SmoothTchebycheff",
     "Solution",
     "SweepError",
+    "UPGrad",
     "UncertaintyWeighting",
     "cuda_available",
     "functional",

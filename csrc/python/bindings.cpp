@@ -15,6 +15,7 @@
 
 #include "gramian/gramian.hpp"
 #include "python/tensor_table.hpp"
+#include "solvers/dual_cone.hpp"
 #include "solvers/epo.hpp"
 #include "solvers/linear_program.hpp"
 #include "solvers/min_norm.hpp"
@@ -97,6 +98,33 @@ MinNorm min_norm(const Array& gramian, const std::optional<Array>& linear,
     result = solver.solve(c, q, w, {.max_iterations = max_iterations}, start.has_value());
   }
   return {weights, result.gap, result.status};
+}
+
+// For each row u of `floors` [k, m] the weights of the projection of Jᵀu, the largest gap, and the
+// status of the last one that met its cap.
+std::tuple<Array, double, pf::Status> dual_cone(const Array& gramian, const Array& floors) {
+  const auto tasks = square_size(gramian);
+  if (floors.ndim() != 2 || floors.shape(1) != tasks) {
+    throw py::value_error("floors: expected a table [k, m]");
+  }
+  const auto rows = floors.shape(0);
+  Array weights({rows, static_cast<py::ssize_t>(tasks)});
+  const auto c = view(gramian);
+  const auto u = view(floors);
+  const auto v = view_mut(weights);
+  double gap = 0.0;
+  pf::Status status = pf::Status::ok;
+  {
+    const py::gil_scoped_release release;
+    pf::DualConeSolver solver(c, tasks);
+    const auto size = static_cast<std::size_t>(tasks);
+    for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
+      const auto result = solver.project(u.subspan(row * size, size), v.subspan(row * size, size));
+      gap = std::max(gap, result.gap);
+      if (result.status != pf::Status::ok) status = result.status;
+    }
+  }
+  return {weights, gap, status};
 }
 
 double non_uniformity(const Array& losses, const Array& preference) {
@@ -219,6 +247,7 @@ PYBIND11_MODULE(_core, m) {
         py::arg("threads"), py::arg("simd") = 0);
   m.def("min_norm", &min_norm, py::arg("gramian"), py::arg("linear") = py::none(),
         py::arg("start") = py::none(), py::arg("max_iterations") = 0);
+  m.def("dual_cone", &dual_cone, py::arg("gramian"), py::arg("floors"));
 
   m.def(
       "pareto_mtl",

@@ -64,6 +64,7 @@ def min_norm(
     start: _Array | None = None,
     max_iterations: int = 0,
 ) -> tuple[_Array, float, str]: ...
+def dual_cone(gramian: _Array, floors: _Array) -> tuple[_Array, float, str]: ...
 def pareto_mtl(
     losses: _Array,
     gramian: _Array,

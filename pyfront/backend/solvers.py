@@ -15,8 +15,10 @@ from pyfront.report import Report
 
 __all__ = [
     "Descent",
+    "DualCone",
     "MinNorm",
     "ParetoMtlPhase",
+    "dual_cone",
     "epo",
     "min_norm",
     "non_uniformity",
@@ -68,12 +70,28 @@ class MinNorm(NamedTuple):
     status: str
 
 
-def min_norm(gramian: FloatArray) -> MinNorm:
-    """Min-norm weights, as :func:`pyfront.functional.min_norm_weights`, with a status."""
-    weights, gap, status = _core.min_norm(gramian)
+def min_norm(gramian: FloatArray, linear: FloatArray | None = None) -> MinNorm:
+    """Min-norm weights, as :func:`pyfront.functional.min_norm_weights`, with a status.
+
+    With ``linear`` c, [m], they minimise ½ wᵀCw + cᵀw over the simplex.
+    """
+    weights, gap, status = _core.min_norm(gramian, linear)
     if status == "nonfinite":
         require_finite_gramian(gramian)
     return MinNorm(weights, gap, status)
+
+
+class DualCone(NamedTuple):
+    """Projections onto the dual cone {d : Jd ≥ 0}."""
+
+    weights: FloatArray  # [k, m], one a row
+    gap: float  # the largest one; zero at the optimum
+    status: str
+
+
+def dual_cone(gramian: FloatArray, floors: FloatArray) -> DualCone:
+    """Weights v of the projections of Jᵀu, u ≥ 0 a row of ``floors``: min ½ vᵀCv, v ≥ u."""
+    return DualCone(*_core.dual_cone(gramian, floors))
 
 
 def require_finite_gramian(gramian: FloatArray) -> None:

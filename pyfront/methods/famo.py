@@ -1,0 +1,121 @@
+"""Weights that make all losses fall at the same relative rate, from the losses alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from pyfront._utils.arguments import FloatArray, VectorLike, number, require, vector
+from pyfront.methods._adam import adam_step
+from pyfront.methods._dual import tilted
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.report import Report
+
+__all__ = ["FAMO"]
+
+SMALL = 1e-8  # added to a loss before its logarithm is taken
+
+
+class FAMO(MultiTaskOptimizer):
+    """Learns which losses fall slowly in relative terms and weights those up: one backward pass.
+
+    With D_j = l_j − b_j + 1e-8, b = ``min_losses``, logits ξ and z = softmax(ξ), a step has the
+    weights w_j = (z_j / D_j) / Σ_i (z_i / D_i): the gradient of Σ_j z_j log D_j up to a factor that
+    makes them sum to 1. The logits, 0 at first, then take a step of Adam against the fall of each
+    logarithm, δ_j = log D_j(before) − log D_j(after), on the gradient z ∘ (δ − zᵀδ) + γ ξ.
+
+    **One pass, and what that changes.** The paper takes D(after) from the same batch, evaluated
+    again behind the update: a second forward pass. Here it is the losses of the *next* step, from
+    whose forward pass they come for free: a step first moves ξ by δ between the last step taken and
+    now, then weights. With full batches the two are the same, step for step. With mini-batches δ
+    also holds the difference between two batches, which has mean zero and averages out in Adam's
+    momentum, but not within a step: for a noisy loss take a smaller ``lr``. With ``every=k`` δ
+    spans k steps. ``backward`` alone and a step that is skipped teach nothing; ξ, Adam's moments
+    and the last losses travel in ``state_dict``. The authors clip the gradient's norm at 1: do so
+    between ``backward`` and ``step``, if wanted.
+
+    Args:
+        base: the optimizer that makes the step.
+        lr: learning rate of the logits, ≥ 0; 0 keeps z uniform.
+        weight_decay: γ ≥ 0, which pulls z back to uniform. The paper's experiments have 0.001 to
+            0.01.
+        min_losses: b, [m], what each loss is at best; None is zero.
+        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+
+    Raises:
+        TypeError, ValueError: an argument out of its range; at a step a loss below its least value,
+            or another number of losses than before.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = FAMO(torch.optim.SGD([x], lr=0.1))
+        >>> for _ in range(9):
+        ...     report = opt.step([1 + x[0] ** 2, x[1] ** 2])
+        >>> opt.shares.round(decimals=2).tolist()  # the second falls faster
+        [0.6, 0.4]
+
+    Source: Liu et al., FAMO: Fast Adaptive Multitask Optimization, 2023, algorithm 1; Adam on the
+    logits as in the authors' code.
+    """
+
+    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        lr: float = 0.025,
+        weight_decay: float = 1e-3,
+        min_losses: VectorLike | None = None,
+        **common: Any,
+    ) -> None:
+        lr = number("lr", lr, lowest=0.0)
+        weight_decay = number("weight_decay", weight_decay, lowest=0.0)
+        least = None if min_losses is None else vector("min_losses", min_losses).copy()
+        if least is not None:
+            require("min_losses", least)
+        super().__init__(base, **common)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.min_losses = least
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """As many losses as before, none below its least value."""
+        expected = len(self.memory.get("last_losses", losses))
+        if self.min_losses is not None:
+            expected = self.min_losses.size
+        if losses.size != expected:
+            raise ValueError(f"losses: expected {expected} as before, got {losses.size}")
+        require("losses", losses)
+        above = losses if self.min_losses is None else losses - self.min_losses
+        hint = "; FAMO takes logarithms: give min_losses= below every loss"
+        require("losses - min_losses", above, lowest=0.0, hint=hint)
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """The logits moved by what the last step did, and the weights that they give."""
+        memory = self.memory
+        logits = np.array(memory.get("logits", np.zeros_like(losses)))
+        moments, last = memory.get("moments"), memory.get("last_losses")
+        logs = self._logarithms(losses)
+        if last is not None:
+            fall = self._logarithms(np.array(last)) - logs
+            z = tilted(1.0, logits)
+            gradient = z * (fall - z @ fall) + self.weight_decay * logits
+            logits, moments = adam_step(logits, gradient, self.lr, moments)
+        self.learn(logits=logits.tolist(), moments=moments, last_losses=losses.tolist())
+        return Report(weights=torch.from_numpy(tilted(1.0, logits - logs)))
+
+    @property
+    def shares(self) -> torch.Tensor | None:
+        """z of the last step that was taken, [m] float64; None before the first."""
+        logits = self.memory.get("logits")
+        return None if logits is None else torch.from_numpy(tilted(1.0, np.array(logits)))
+
+    def _logarithms(self, losses: FloatArray) -> FloatArray:
+        least = 0.0 if self.min_losses is None else self.min_losses
+        logs: FloatArray = np.log(losses - least + SMALL)
+        return logs

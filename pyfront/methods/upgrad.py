@@ -1,0 +1,75 @@
+"""Task gradients projected so that none conflicts, and summed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyfront._utils.arguments import FloatArray, VectorLike
+from pyfront.backend.solvers import dual_cone
+from pyfront.methods._task_weights import check_task_weights, per_task
+from pyfront.methods._unit_gradients import direction_is_zero
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.report import Report
+
+__all__ = ["UPGrad"]
+
+
+class UPGrad(MultiTaskOptimizer):
+    """Projects each task gradient onto the dual cone of all of them and combines the projections.
+
+    With K = {d : g_jᵀ d ≥ 0 for all j}, d = Σ_i a_i π_K(g_i), where a = ``task_weights``. The
+    projection of g_i is Jᵀ v with v = argmin vᵀ C v subject to v ≥ e_i, solved exactly by an active
+    set. d lowers no loss's rate below zero: g_jᵀ d ≥ 0 for all j to first order. Without conflict d
+    is Σ_i a_i g_i. Status ``"stationary"`` where d is zero.
+
+    Args:
+        base: the optimizer that makes the step.
+        task_weights: a, [m], entries ≥ 0 and not all 0, used as given; None is 1/m each.
+        **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
+
+    Raises:
+        TypeError, ValueError: an entry of ``task_weights`` that is negative or not finite, and at a
+            step another number of losses than it has entries.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([0.0, 0.0]))
+        >>> opt = UPGrad(torch.optim.SGD([x], lr=0.1))
+        >>> report = opt.step([x[0] + x[1], x[0] - 3 * x[1]])  # they conflict
+        >>> report.weights.round(decimals=3).tolist()
+        [1.0, 0.6]
+
+    Source: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, 2024, eq. (3) and
+    proposition 1. TorchJD adds 1e-4 of the trace to C's diagonal before it solves; this does not.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        task_weights: VectorLike | None = None,
+        **common: Any,
+    ) -> None:
+        weights = check_task_weights(task_weights)
+        super().__init__(base, **common)
+        self.task_weights = weights
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """Losses are finite, and as many as ``task_weights`` has entries."""
+        super().check_losses(losses)
+        per_task(self.task_weights, losses.size, 1.0)
+
+    def decide(
+        self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
+    ) -> Report:
+        """The sum of the m projections' weights."""
+        assert gramian is not None
+        m = losses.size
+        floors = np.diag(per_task(self.task_weights, m, 1.0 / m))
+        projections, gap, status = dual_cone(gramian, floors)
+        weights = projections.sum(axis=0)
+        if status == "ok" and direction_is_zero(gramian, weights):
+            status = "stationary"
+        return Report(weights=torch.from_numpy(weights), gap=gap, status=status)
