@@ -64,24 +64,25 @@ class CAGrad(MultiTaskOptimizer):
         radius = self.c * float(np.sqrt(mean @ unit @ mean))
         if radius == 0.0:
             return Report(weights=torch.from_numpy(mean), gap=0.0)
-        v, weights = _solve(unit, mean, radius)
+        weights, dual = _solve(unit, mean, radius)
         status = "stationary" if direction_is_zero(unit, weights) else "ok"
-        dual = float(v @ unit @ mean) + radius * math.sqrt(max(float(v @ unit @ v), 0.0))
         gap = largest * max(dual - float((unit @ weights).min()), 0.0)
         return Report(weights=torch.from_numpy(weights), gap=gap, status=status)
 
 
-def _solve(c: FloatArray, mean: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
-    """v and w."""
+def _solve(c: FloatArray, mean: FloatArray, radius: float) -> tuple[FloatArray, float]:
+    """w, and the dual value g_vᵀ g_0 + ρ ‖g_v‖ that certifies it."""
     nearest = min_norm(c).weights
     zero_in_hull = direction_is_zero(c, nearest)
     if zero_in_hull:
         projected: FloatArray = dual_cone(c, mean[None]).weights[0]
         moved = projected - mean
         if moved @ c @ moved <= radius**2:
-            return nearest, projected  # none of the ball lowers every loss, this raises none
+            return projected, 0.0  # none of the ball lowers every loss, this raises none
     v = _dual_point(c, mean, radius, 0.0 if zero_in_hull else float(nearest @ c @ nearest))
-    return v.weights, mean + radius / np.sqrt(v.square) * v.weights
+    length = math.sqrt(v.square)
+    dual = float(v.weights @ c @ mean) + radius * length
+    return mean + radius / length * v.weights, dual
 
 
 class _DualPoint(NamedTuple):
