@@ -75,6 +75,8 @@ def projection_orders(seed: int, step: int, tasks: int) -> NDArray[np.intp]:
         >>> projection_orders(0, 0, 2).tolist()
         [[1], [0]]
     """
+    if tasks <= 2:  # there is one order
+        return np.arange(tasks)[::-1].reshape(tasks, 1)[:, : tasks - 1]
     draws = np.random.Generator(np.random.PCG64([seed, step])).random((tasks, tasks))
     np.fill_diagonal(draws, 2.0)  # the task itself comes last
     return np.argsort(draws, axis=1)[:, : tasks - 1]
