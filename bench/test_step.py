@@ -135,6 +135,7 @@ CONTENDERS = {
     "floor-rows-kept": backwards(keep=True),
     "pyfront-EPO": ours(lambda base, m: pyfront.EPO(base, [1.0] * m)),
     "pyfront-MGDA": ours(lambda base, m: pyfront.MGDA(base)),
+    "pyfront-UPGrad": ours(lambda base, m: pyfront.UPGrad(base)),
     "torchjd-UPGrad": theirs("UPGrad", False),
     "torchjd-UPGrad-gramian": theirs("UPGrad", True),
     "torchjd-MGDA-gramian": theirs("MGDA", True),

@@ -22,8 +22,8 @@ class CAGrad(MultiTaskOptimizer):
     """Maximises min_j g_jᵀ d over the ball ‖d − g_0‖ ≤ c ‖g_0‖ around the mean gradient g_0.
 
     By duality d = g_0 + (c ‖g_0‖ / ‖g_v‖) g_v with g_v = Jᵀ v and v on the simplex minimising
-    g_vᵀ g_0 + c ‖g_0‖ ‖g_v‖, so that w = 1/m + (c ‖g_0‖ / ‖g_v‖) v. With c < 1 training ends at a
-    minimum of the mean loss; c = 0 is the mean gradient, and the larger c, the nearer to MGDA.
+    g_vᵀ g_0 + c ‖g_0‖ ‖g_v‖, so that w = 1/m + (c ‖g_0‖ / ‖g_v‖) v. With c < 1 training ends
+    where g_0 = 0; c = 0 is the mean gradient, and the larger c, the nearer to MGDA's direction.
     Where g_v = 0 is optimal, d is not unique: the projection of g_0 onto {d : Jd ≥ 0} is taken,
     which is an optimal one. ``report.gap`` is the difference of the two optimal values. Status
     ``"stationary"`` where d is zero.

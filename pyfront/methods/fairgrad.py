@@ -22,7 +22,7 @@ class FairGrad(MultiTaskOptimizer):
     order, g_jᵀ d = w_j^(−1/α) > 0. α near 0 is the sum of the gradients, 1 proportional fairness
     (Nash's bargain), large α lets the slowest count for all. Where no direction lowers every loss
     the weights are those of a convex combination that is zero, status ``"stationary"``. Gradients
-    that are zero take no part.
+    that are zero take no part. ``report.gap`` is the largest relative residual of the equation.
 
     The length of d depends on α and on that of the gradients: for α = 1 it is √m whatever they are,
     so that the learning rate alone makes steps small at the end.

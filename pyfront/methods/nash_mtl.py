@@ -23,7 +23,8 @@ class NashMTL(MultiTaskOptimizer):
     scales. Since its length is √m wherever one is, it is multiplied by the root of C's Frobenius
     norm, w = √‖C‖ α, as the authors' code does, and cut to ``max_norm``. Where no direction lowers
     every loss the weights are those of a convex combination that is zero, status ``"stationary"``.
-    Gradients that are zero take no part.
+    Gradients that are zero take no part. ``report.gap`` is the largest relative residual of the
+    equation.
 
     Args:
         base: the optimizer that makes the step.

@@ -86,6 +86,15 @@ def test_a_common_scale_leaves_the_direction(name, scale):
     torch.testing.assert_close(scaled / scaled.norm(), plain / plain.norm(), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", FROM_GRADIENTS)
+@pytest.mark.parametrize("scales", [[1e-30, 1.0, 1e30], [1e30, 0.0, 1e-30], [1e-100] * 3])
+def test_sixty_decades_between_gradients_are_no_failure(name, scales):
+    report, direction = step_on(name, np.array(scales)[:, None] * ROWS)
+    assert report.status == "ok" and report.weights.isfinite().all()
+    assert direction.isfinite().all() and direction.any()
+
+
 @pytest.mark.parametrize("name", ["NashMTL", "IMTLG", "ConFIG", "DBMTL"])
 def test_the_direction_of_these_does_not_depend_on_each_tasks_scale(name):
     plain = step_on(name, ROWS)[1]
