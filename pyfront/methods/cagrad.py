@@ -73,13 +73,16 @@ class CAGrad(MultiTaskOptimizer):
 def _solve(c: FloatArray, mean: FloatArray, radius: float) -> tuple[FloatArray, float]:
     """w, and the dual value g_vᵀ g_0 + ρ ‖g_v‖ that certifies it."""
     nearest = min_norm(c).weights
-    zero_in_hull = direction_is_zero(c, nearest)
-    if zero_in_hull:
-        projected: FloatArray = dual_cone(c, mean[None]).weights[0]
-        moved = projected - mean
-        if moved @ c @ moved <= radius**2:
-            return projected, 0.0  # none of the ball lowers every loss, this raises none
-    v = _dual_point(c, mean, radius, 0.0 if zero_in_hull else float(nearest @ c @ nearest))
+    if not direction_is_zero(c, nearest):
+        v = _dual_point(c, mean, radius, float(nearest @ c @ nearest))
+    else:
+        moved = dual_cone(c, mean[None]).weights[0] - mean
+        beyond = math.sqrt(max(float(moved @ c @ moved), 0.0)) / radius
+        if beyond <= 1.0:
+            return mean + moved, 0.0  # none of the ball lowers every loss, this raises none
+        v = _dual_point(c, mean, radius, 0.0)
+        if direction_is_zero(c, v.weights):  # beyond the ball by rounding alone
+            return mean + moved / beyond, 0.0
     length = math.sqrt(v.square)
     dual = float(v.weights @ c @ mean) + radius * length
     return mean + radius / length * v.weights, dual

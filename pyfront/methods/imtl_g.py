@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray
-from pyfront.methods._unit_gradients import pseudo_solve, unit_gramian
+from pyfront.methods._unit_gradients import ROUNDING, pseudo_solve, unit_gramian
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
 
@@ -20,7 +20,8 @@ class IMTLG(MultiTaskOptimizer):
     dᵀ g_j / ‖g_j‖ the same for all j. Weights can be negative. Where gradients differ much in
     length the common projection itself can be: d then **raises** every loss, and where the weights
     before division sum to about 0, d is very long. :class:`ConFIG` has the same direction without
-    these two. Gradients that are zero take no part. Status ``"stationary"`` where d is zero.
+    these two. Gradients that are zero take no part. Where no direction has equal projections, or
+    the weights cannot be made to sum to 1, d is zero, status ``"stationary"``.
 
     Args:
         base: the optimizer that makes the step.
@@ -49,4 +50,7 @@ class IMTLG(MultiTaskOptimizer):
             return Report(weights=torch.from_numpy(np.zeros_like(norms)), status="stationary")
         smallest = norms[there].min()
         weights = shares * np.divide(smallest, norms, out=np.zeros_like(norms), where=there)
-        return Report(weights=torch.from_numpy(weights / weights.sum()))
+        total = float(weights.sum())
+        if abs(total) <= weights.size * ROUNDING * float(np.abs(weights).sum()):
+            return Report(weights=torch.from_numpy(np.zeros_like(norms)), status="stationary")
+        return Report(weights=torch.from_numpy(weights / total))

@@ -22,8 +22,9 @@ class UPGrad(MultiTaskOptimizer):
 
     With K = {d : g_jᵀ d ≥ 0 for all j}, d = Σ_i a_i π_K(g_i), where a = ``task_weights``. The
     projection of g_i is Jᵀ v with v = argmin vᵀ C v subject to v ≥ e_i, solved exactly by an active
-    set. d lowers no loss's rate below zero: g_jᵀ d ≥ 0 for all j to first order. Without conflict d
-    is Σ_i a_i g_i. Status ``"stationary"`` where d is zero.
+    set. No loss rises to first order: g_jᵀ d ≥ 0 for all j. Without conflict d is Σ_i a_i g_i.
+    ``report.gap`` is the largest violation of the optimality conditions, in units of C. Status
+    ``"stationary"`` where d is zero.
 
     Args:
         base: the optimizer that makes the step.

@@ -111,6 +111,19 @@ def test_cagrad_is_in_its_ball_and_certified_by_the_dual_value(family, m, c):
     assert slowest >= (jacobian @ (mean * (1 - min(c, 1)))).min() - slack
 
 
+@pytest.mark.parametrize("off", [-1e-9, -1e-13, 0.0, 1e-13, 1e-9])
+def test_cagrad_where_the_ball_only_just_touches_the_dual_cone(off):
+    """Two opposite gradients, and a third that the mean conflicts with."""
+    jacobian = np.array([[2.0, 0.0, 1.0], [-2.0, 0.0, -1.0], [0.0, 3.0, 0.0], [0.5, -1.0, 0.3]])
+    mean = jacobian.mean(axis=0)
+    allowed = oracles.onto_dual_cone(jacobian, mean)
+    c = np.linalg.norm(allowed - mean) / np.linalg.norm(mean) * (1.0 + off)
+    direction, report = decide("CAGrad", jacobian, c=c)
+    np.testing.assert_allclose(direction, allowed, atol=1e-4)
+    assert np.linalg.norm(direction - mean) <= c * np.linalg.norm(mean) * (1 + 1e-9)
+    assert (jacobian @ direction).min() >= -1e-8 and report.weights.abs().max() < 1e6
+
+
 def test_cagrad_with_a_radius_of_zero_is_the_mean():
     jacobian = sample("generic", 4)
     assert decide("CAGrad", jacobian, c=0.0)[1].weights.tolist() == [0.25] * 4
