@@ -147,19 +147,17 @@ void DualConeSolver::advance() {
   bool moved = false;
   while (!passive_.empty()) {
     solve();
-    double step = 1.0;
-    bool reached = true;
-    for (std::size_t p = 0; p < passive_.size(); ++p) {
-      if (target_[p] > 0.0) continue;
+    // the part of the way on which λ̂ stays positive; beyond 1 if it does on all of it
+    const auto room = [&](std::size_t p) {
       const double now = excess_[passive_[p]];
-      reached = false;
-      step = std::min(step, now / (now - target_[p]));
-    }
-    if (!(step >= 0.0)) step = 0.0;  // 0 / 0: a target that is exactly zero
+      return target_[p] > 0.0 ? 2.0 : now > 0.0 ? now / (now - target_[p]) : 0.0;
+    };
+    double step = 2.0;
+    for (std::size_t p = 0; p < passive_.size(); ++p) step = std::min(step, room(p));
+    const bool reached = step > 1.0;
     for (std::size_t p = 0; p < passive_.size(); ++p) {
       double& now = excess_[passive_[p]];
-      const bool leaves = target_[p] <= 0.0 && now <= step * (now - target_[p]);
-      now = reached ? target_[p] : leaves ? 0.0 : now + step * (target_[p] - now);
+      now = reached ? target_[p] : room(p) <= step ? 0.0 : now + step * (target_[p] - now);
     }
     moved = moved || step > 0.0;
     if (reached) break;

@@ -79,7 +79,9 @@ def _newton(c: FloatArray, scales: FloatArray, beta: float) -> tuple[FloatArray,
         hessian = c * np.outer(x, x)
         hessian[np.diag_indices_from(hessian)] += beta * pulls
         roots = np.sqrt(np.diagonal(hessian))
-        ratios = np.linalg.solve(hessian / np.outer(roots, roots), (pulls - slopes) / roots) / roots
+        hessian /= np.outer(roots, roots)
+        hessian[np.diag_indices_from(hessian)] += x.size * ROUNDING  # so that it can be inverted
+        ratios = np.linalg.solve(hessian, (pulls - slopes) / roots) / roots
         x = x * (1.0 + _step(c, x, scales, beta, ratios) * ratios)  # ratios are Δx_j / x_j
     return x, float(errors.max()), False
 

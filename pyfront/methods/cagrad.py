@@ -11,7 +11,7 @@ import torch
 
 from pyfront._utils.arguments import FloatArray, number
 from pyfront.backend.solvers import dual_cone, min_norm
-from pyfront.methods._unit_gradients import direction_is_zero
+from pyfront.methods._unit_gradients import ROUNDING, direction_is_zero
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.report import Report
 
@@ -62,7 +62,7 @@ class CAGrad(MultiTaskOptimizer):
         largest = float(np.diagonal(gramian).max())
         unit = gramian / largest
         radius = self.c * float(np.sqrt(mean @ unit @ mean))
-        if radius == 0.0:
+        if self.c <= ROUNDING:
             return Report(weights=torch.from_numpy(mean), gap=0.0)
         weights, dual = _solve(unit, mean, radius)
         status = "stationary" if direction_is_zero(unit, weights) else "ok"

@@ -124,9 +124,10 @@ def test_cagrad_where_the_ball_only_just_touches_the_dual_cone(off):
     assert (jacobian @ direction).min() >= -1e-8 and report.weights.abs().max() < 1e6
 
 
-def test_cagrad_with_a_radius_of_zero_is_the_mean():
+@pytest.mark.parametrize("c", [0.0, 1e-200])
+def test_cagrad_with_a_radius_of_zero_is_the_mean(c):
     jacobian = sample("generic", 4)
-    assert decide("CAGrad", jacobian, c=0.0)[1].weights.tolist() == [0.25] * 4
+    assert decide("CAGrad", jacobian, c=c)[1].weights.tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("m", SIZES)
