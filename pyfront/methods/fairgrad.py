@@ -24,8 +24,8 @@ class FairGrad(MultiTaskOptimizer):
     the weights are those of a convex combination that is zero, status ``"stationary"``. Gradients
     that are zero take no part. ``report.gap`` is the largest relative residual of the equation.
 
-    Gradients whose lengths lie more than some ten decades apart can be beyond float64 for α of 10 and
-    more: status ``"iteration_limit"``.
+    Gradients whose lengths lie more than some ten decades apart can be beyond float64 for α of 10
+    and more: status ``"iteration_limit"``.
 
     The length of d depends on α and on that of the gradients: for α = 1 it is √m whatever they are,
     so that the learning rate alone makes steps small at the end.

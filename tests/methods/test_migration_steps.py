@@ -148,6 +148,44 @@ def test_imtl_g_whose_weights_sum_to_zero_stands_still():
     assert report.status == "stationary" or report.weights.abs().max() > 1e12
 
 
+def test_fairgrad_says_where_it_is_not_solved():
+    rows = np.random.default_rng(8).standard_normal((8, 10))
+    report, direction = step_on("FairGrad", rows, alpha=1000.0)
+    assert report.status == "iteration_limit" and report.gap > 1e-9
+    assert (report.weights > 0).all() and direction.isfinite().all()
+
+
+# ----------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_micro_batches_features_and_every_are_those_of_other_methods(name, two_heads):
+    data = torch.randn(8, 5)
+
+    def make(**options):
+        return METHODS[name](torch.optim.SGD(two_heads.parameters(), lr=0.0), **options)
+
+    def gradient():
+        return torch.cat([p.grad.flatten() for p in two_heads.parameters()])
+
+    expected = make().step(two_heads.losses(data)).weights
+    whole = gradient()
+    parts = make()
+    parts.accumulate([loss / 2 for loss in two_heads.losses(data[:4])])
+    report = parts.step([loss / 2 for loss in two_heads.losses(data[4:])])
+    torch.testing.assert_close(report.weights, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradient(), whole, rtol=1e-4, atol=1e-6)
+
+    z = torch.tanh(two_heads.trunk(data))
+    losses = [(head(z) ** 2).mean() + 0.1 * (j + 1) for j, head in enumerate(two_heads.heads)]
+    report = make().step(losses, features=z)
+    torch.testing.assert_close(report.weights, expected, rtol=1e-4, atol=1e-6)
+
+    sparing = make(every=2)
+    first, second = (sparing.step(two_heads.losses(data)).weights for _ in range(2))
+    assert torch.equal(first, second)
+
+
 # ---------------------------------------------------------------------------------------- training
 
 
