@@ -52,7 +52,7 @@ Gradients: TypeAlias = "Sequence[Sequence[Tensor | None]] | Tensor | NDArray[np.
 
 
 def gramian(gradients: Gradients) -> Tensor:
-    """The inner products of the task gradients, C = J Jᵀ.
+    """Return the inner products of the task gradients, C = J Jᵀ.
 
     Products of float32 and narrower gradients are exact and summed in float64, in an order that
     does not depend on the number of threads: two calls give the same bits.
@@ -94,7 +94,7 @@ def combine(
     weights: VectorLike,
     out: Sequence[Tensor | None] | Tensor | None = None,
 ) -> list[Tensor | None] | Tensor:
-    """The direction d = Jᵀ w = Σ_j w_j g_j, summed in float64 and rounded once.
+    """Return the direction d = Jᵀ w = Σ_j w_j g_j, summed in float64 and rounded once.
 
     Args:
         gradients: as for :func:`gramian`.
@@ -142,7 +142,7 @@ def combine(
 
 
 def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
-    """The weights of the nearest point to the origin in the convex hull of the gradients.
+    """Return the weights of the nearest point to the origin in the convex hull of the gradients.
 
     minimise wᵀ C w over the simplex {w ≥ 0, Σ w = 1}: the weights of MGDA. Exact: the gap
     wᵀCw − min_j (Cw)_j is zero at the optimum alone and bounds the excess of wᵀCw / 2.
@@ -173,7 +173,7 @@ def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
 
 
 def non_uniformity(losses: VectorLike, preference: VectorLike) -> float:
-    """How far r∘l is from uniform: μ = Σ_j l̂_j log(m l̂_j) with l̂ = r∘l / Σ r_j l_j.
+    """Return how far r∘l is from uniform: μ = Σ_j l̂_j log(m l̂_j) with l̂ = r∘l / Σ r_j l_j.
 
     Args:
         losses: l, [m], finite and ≥ 0.
@@ -205,7 +205,7 @@ def epo_weights(
     epsilon: float = 1e-4,
     descent: Descent = "restricted",
 ) -> Report:
-    """The weights of EPO Search at a point: one linear program over the simplex.
+    """Return the weights of EPO Search at a point: one linear program over the simplex.
 
     While μ > ε, *balance*: max βᵀ C a, with the tasks furthest above the ray not allowed to rise.
     Else *descent*: max βᵀ C 1 subject to C β ≥ 0. a_j = r_j (log(m l̂_j) − μ) is the steepest way
@@ -256,7 +256,7 @@ def pareto_mtl_weights(
     phase: ParetoMtlPhase = "descent",
     epsilon: float = 0.0,
 ) -> Report:
-    """The weights of Pareto MTL for subproblem k of K reference vectors.
+    """Return the weights of Pareto MTL for subproblem k of K reference vectors.
 
     Constraints G_j = (u_j − u_k)ᵀ l / ‖l‖₂ ≤ 0 for j ≠ k. With A the rows u_j − u_k of the active
     ones: *feasibility* (G_j ≥ 0 is active) takes the min-norm weights β of A C Aᵀ and w = Aᵀ β;
@@ -328,5 +328,5 @@ def _min_norm_on_device(gramian: Tensor) -> tuple[Tensor, float]:
 
 
 def _beside(weights: Tensor, like: object) -> Tensor:
-    """The weights, on the device of a CUDA input."""
+    """Return the weights, on the device of a CUDA input."""
     return weights.to(like.device) if isinstance(like, Tensor) and like.is_cuda else weights

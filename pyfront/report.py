@@ -47,7 +47,7 @@ class Report:
     non_uniformity: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain Python values: lists, floats, strings, None."""
+        """Return the fields as plain Python values: lists, floats, strings, None."""
         return {
             name: value.tolist() if isinstance(value, torch.Tensor) else value
             for name in self.__dataclass_fields__
@@ -55,7 +55,7 @@ class Report:
         }
 
     def metrics(self) -> dict[str, float]:
-        """The numbers as a flat dict for a logger: ``"loss/0"``, ``"weight/0"``, …"""
+        """Return the numbers as a flat dict for a logger: ``"loss/0"``, ``"weight/0"``, …"""
         flat: dict[str, float] = {}
         for name, values in (("loss", self.losses), ("weight", self.weights)):
             if values is not None:

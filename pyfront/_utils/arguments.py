@@ -33,7 +33,7 @@ VectorsLike: TypeAlias = "VectorLike | MatrixLike"  # one, [m], or several, [K, 
 
 
 def numbers(name: str, value: object) -> FloatArray:
-    """``value`` as a float64 array of any shape."""
+    """Return ``value`` as a float64 array of any shape."""
     if isinstance(value, torch.Tensor):
         if value.is_complex():
             raise TypeError(f"{name}: expected real numbers, got a tensor of {value.dtype}")
@@ -55,7 +55,7 @@ def numbers(name: str, value: object) -> FloatArray:
 
 
 def vector(name: str, value: object, length: int | None = None) -> FloatArray:
-    """``value`` as a float64 array [length]; any length of at least 1 where none is given."""
+    """Return ``value`` as a float64 array [length], of any length ≥ 1 where none is given."""
     array = numbers(name, value)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name}: expected a list of numbers, got shape {list(array.shape)}")
@@ -65,7 +65,7 @@ def vector(name: str, value: object, length: int | None = None) -> FloatArray:
 
 
 def table(name: str, value: object) -> FloatArray:
-    """``value`` as a float64 array [K, m] of at least 1 x 1."""
+    """Return ``value`` as a float64 array [K, m] of at least 1 x 1."""
     array = numbers(name, value)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name}: expected a table [K, m], got shape {list(array.shape)}")
@@ -73,7 +73,7 @@ def table(name: str, value: object) -> FloatArray:
 
 
 def matrix(name: str, value: object) -> FloatArray:
-    """``value`` as a square float64 array of at least 1 x 1."""
+    """Return ``value`` as a square float64 array of at least 1 x 1."""
     array = numbers(name, value)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
         raise ValueError(f"{name}: expected a square matrix, got shape {list(array.shape)}")
@@ -88,7 +88,7 @@ def require(
     above: float = -math.inf,
     hint: str = "",
 ) -> None:
-    """Raises a ``ValueError`` at an entry that is not finite, ≥ ``lowest`` and > ``above``."""
+    """Raise a ``ValueError`` at an entry that is not finite, ≥ ``lowest`` and > ``above``."""
     for index, value in enumerate(values.tolist()):
         if math.isfinite(value) and value >= lowest and value > above:
             continue
@@ -98,20 +98,20 @@ def require(
 
 
 def choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Raises a ``ValueError`` unless ``value`` is one of ``choices``."""
+    """Raise a ``ValueError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
 
 
 def boolean(name: str, value: object) -> bool:
-    """``value``, which must be a bool."""
+    """Return ``value``, which must be a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return value
 
 
 def integer(name: str, value: object, lowest: int) -> int:
-    """``value`` as an int of at least ``lowest``; numpy's integers count, booleans do not."""
+    """Return ``value`` as an int ≥ ``lowest``; numpy's integers count, booleans do not."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     if value < lowest:
@@ -128,7 +128,7 @@ def number(
     below: float = math.inf,
     highest: float = math.inf,
 ) -> float:
-    """``value`` as a finite float, within the bounds that are given; no boolean.
+    """Return ``value`` as a finite float, within the bounds that are given; no boolean.
 
     A bound from above comes with one from below.
     """

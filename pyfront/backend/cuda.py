@@ -94,7 +94,7 @@ def capturing(device: torch.device) -> bool:
 
 
 def to_device(values: FloatArray, device: torch.device) -> Tensor:
-    """A copy of ``values`` on the device that the processor does not wait for."""
+    """Return a copy of ``values`` on the device that the processor does not wait for."""
     if capturing(device):
         raise RuntimeError(
             "a CUDA graph would copy these numbers anew at every replay: give a tensor that is on "
@@ -104,7 +104,7 @@ def to_device(values: FloatArray, device: torch.device) -> Tensor:
 
 
 def to_host(*tensors: Tensor) -> list[FloatArray]:
-    """The float64 numbers of CUDA tensors: one copy, and one wait for it."""
+    """Return the float64 numbers of CUDA tensors: one copy, and one wait for it."""
     if capturing(tensors[0].device):
         raise RuntimeError(
             "these numbers are needed on the host, for which a CUDA graph cannot wait: capture a "
@@ -126,7 +126,7 @@ def to_host(*tensors: Tensor) -> list[FloatArray]:
 
 
 def gramian(table: _core.GradientTable) -> Tensor:
-    """C = J Jᵀ of gradients on a CUDA device, [m, m] float64 there."""
+    """Return C = J Jᵀ of gradients on a CUDA device, [m, m] float64 there."""
     device = torch.device("cuda", table.device)
     plan = _core.GramianPlan(table)
     m = table.tasks
@@ -139,7 +139,7 @@ def gramian(table: _core.GradientTable) -> Tensor:
 def combine(
     table: _core.GradientTable, weights: Tensor, direction: Sequence[Tensor | None]
 ) -> None:
-    """d = Jᵀ w into tensors on the gradients' device, for float64 weights [m] there."""
+    """Write d = Jᵀ w into tensors on the gradients' device, for float64 weights [m] there."""
     device = weights.device
     _core.device_combine(
         table,
@@ -150,12 +150,12 @@ def combine(
 
 
 def most_weights(device: torch.device) -> int:
-    """The most weights that a min-norm problem on a CUDA device can have."""
+    """Return the most weights that a min-norm problem on a CUDA device can have."""
     return _core.device_most_weights(_index(device))
 
 
 def min_norm(c: Tensor, losses: Tensor | None = None) -> Decision:
-    """Min-norm weights of a Gramian on a CUDA device.
+    """Return min-norm weights of a Gramian on a CUDA device.
 
     Args:
         c: C, [m, m] float64, contiguous.
@@ -188,7 +188,7 @@ def pareto_mtl(
     average: float,
     rescale: bool,
 ) -> Decision:
-    """Pareto MTL's weights on a CUDA device, in the phase that ``state`` says; updates ``state``.
+    """Decide on Pareto MTL's weights on a CUDA device, in the phase of ``state``, and update it.
 
     Args:
         losses: l, [m] float64, contiguous.

@@ -37,7 +37,7 @@ def epo(
     epsilon: float,
     descent: Descent,
 ) -> Report:
-    """EPO Search's weights; :func:`pyfront.functional.epo_weights` says what they are."""
+    """Return EPO Search's weights; :func:`pyfront.functional.epo_weights` says what they are."""
     weights, phase, status, mu, _ = _epo_solver().solve(
         losses, gramian, preference, epsilon, descent == "restricted"
     )
@@ -52,7 +52,7 @@ def pareto_mtl(
     phase: ParetoMtlPhase,
     epsilon: float,
 ) -> Report:
-    """Pareto MTL's weights for unit vectors, as :func:`pyfront.functional.pareto_mtl_weights`."""
+    """Return Pareto MTL's weights; see :func:`~pyfront.functional.pareto_mtl_weights`."""
     weights, status, gap = _core.pareto_mtl(losses, gramian, vectors, index, phase, epsilon)
     return Report(weights=torch.from_numpy(weights), phase=phase, status=status, gap=gap)
 
@@ -71,7 +71,7 @@ class MinNorm(NamedTuple):
 
 
 def min_norm(gramian: FloatArray, linear: FloatArray | None = None) -> MinNorm:
-    """Min-norm weights, as :func:`pyfront.functional.min_norm_weights`, with a status.
+    """Return min-norm weights, as :func:`pyfront.functional.min_norm_weights`, with a status.
 
     With ``linear`` c, [m], they minimise ½ wᵀCw + cᵀw over the simplex.
     """
@@ -90,12 +90,12 @@ class DualCone(NamedTuple):
 
 
 def dual_cone(gramian: FloatArray, floors: FloatArray) -> DualCone:
-    """Weights v of the projections of Jᵀu, u ≥ 0 a row of ``floors``: min ½ vᵀCv, v ≥ u."""
+    """Return weights v of the projections of Jᵀu, u ≥ 0 a row of ``floors``: min ½ vᵀCv, v ≥ u."""
     return DualCone(*_core.dual_cone(gramian, floors))
 
 
 def require_finite_gramian(gramian: FloatArray) -> None:
-    """Raises a ``ValueError`` that names the first entry that is NaN or infinite."""
+    """Raise a ``ValueError`` that names the first entry that is NaN or infinite."""
     if not np.isfinite(gramian).all():
         i, j = np.argwhere(~np.isfinite(gramian))[0]
         raise ValueError(f"gramian[{i}][{j}] = {gramian[i, j]}: must be finite")

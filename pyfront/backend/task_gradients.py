@@ -42,11 +42,11 @@ class TaskGradients:
         return self.table.tasks
 
     def select(self, blocks: Sequence[int]) -> TaskGradients:
-        """The same tasks on some of the blocks."""
+        """Return the same tasks on some of the blocks."""
         return TaskGradients([[row[block] for block in blocks] for row in self.rows])
 
     def blocks(self) -> list[Tensor | None]:
-        """One gradient of each block that has any: its shape, dtype and layout."""
+        """Return one gradient of each block that has any: its shape, dtype and layout."""
         return [
             None if task < 0 else self.rows[task][block]
             for block, task in enumerate(self.table.first_tasks)
@@ -62,13 +62,13 @@ class TaskGradients:
         return self.table.accepts(out, Tensor)
 
     def gramian(self) -> FloatArray:
-        """C = J Jᵀ, [m, m] float64, on the host: it waits for a CUDA device."""
+        """Return C = J Jᵀ, [m, m] float64, on the host: it waits for a CUDA device."""
         if self.table.device >= 0:
             return devices.gramian(self.table).cpu().numpy()
         return _core.gramian(self.table, torch.get_num_threads())
 
     def combine(self, weights: FloatArray | Tensor, out: Sequence[Tensor | None]) -> None:
-        """Writes d = Jᵀ w into ``out``: T dense tensors laid out as the blocks, or None.
+        """Write d = Jᵀ w into ``out``: T dense tensors laid out as the blocks, or None.
 
         Weights are an array, or for gradients on a CUDA device a float64 tensor there.
         """
@@ -96,7 +96,7 @@ def _readable(rows: Sequence[Row]) -> tuple[list[list[Tensor | None]], _core.Gra
 
 
 def _copy(gradient: Tensor | None) -> Tensor | None:
-    """The values of ``gradient`` in a C-contiguous tensor of its own."""
+    """Return the values of ``gradient`` in a C-contiguous tensor of its own."""
     if gradient is None:
         return None
     if gradient.device.type not in ("cpu", "cuda"):
@@ -110,7 +110,7 @@ def _copy(gradient: Tensor | None) -> Tensor | None:
 
 
 def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> list[Tensor | None]:
-    """Where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor.
+    """Return where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor.
 
     A CUDA graph writes where it wrote when it was captured: into memory of its own.
     """
@@ -151,7 +151,7 @@ def _fits(old: Tensor, like: Tensor) -> bool:
 
 
 def assign(params: Sequence[Tensor], direction: Sequence[Tensor | None]) -> None:
-    """Sets ``.grad``, in the parameter's own dtype and layout; None where there is no direction."""
+    """Set ``.grad``, in the parameter's own dtype and layout; None where there is no direction."""
     written = []
     for p, d in zip(params, direction, strict=True):
         if d is None:
@@ -167,5 +167,5 @@ def assign(params: Sequence[Tensor], direction: Sequence[Tensor | None]) -> None
 
 
 def add_rows(a: Row, b: Row) -> Row:
-    """The sum of two rows in new tensors; None counts as zero."""
+    """Return the sum of two rows in new tensors; None counts as zero."""
     return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]

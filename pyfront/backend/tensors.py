@@ -15,7 +15,7 @@ __all__ = ["as_rows", "as_weights", "buffer_for", "check_out"]
 
 
 def as_rows(gradients: object) -> list[list[Tensor | None]]:
-    """m rows of T tensors or None; arrays become tensors, an [m, n] tensor m rows of one block."""
+    """Return m rows of T tensors or None; an [m, n] tensor becomes m rows of one block."""
     if isinstance(gradients, np.ndarray):
         gradients = torch.from_numpy(gradients)
     if isinstance(gradients, Tensor):
@@ -41,7 +41,7 @@ def as_rows(gradients: object) -> list[list[Tensor | None]]:
 
 
 def buffer_for(target: Tensor | None, like: Tensor | None) -> Tensor | None:
-    """Where the core writes: ``target`` itself if it is laid out as its block."""
+    """Return where the core writes: ``target`` itself if it is laid out as its block."""
     if target is None or like is None or target.stride() == like.stride():
         return target if like is not None else None
     return torch.empty_like(like)
@@ -50,7 +50,7 @@ def buffer_for(target: Tensor | None, like: Tensor | None) -> Tensor | None:
 def check_out(
     gradients: TaskGradients, likes: Sequence[Tensor | None], out: Sequence[Tensor | None]
 ) -> None:
-    """Raises where ``out`` does not fit the blocks or shares memory with a gradient."""
+    """Raise where ``out`` does not fit the blocks or shares memory with a gradient."""
     if len(out) != len(likes):
         raise ValueError(f"out: expected {len(likes)} tensors, one a block, got {len(out)}")
     memory = {
@@ -79,7 +79,7 @@ def check_out(
 
 
 def as_weights(weights: VectorLike, gradients: TaskGradients) -> FloatArray | Tensor:
-    """w as an array that has been checked, or as a float64 tensor beside CUDA gradients."""
+    """Return w as an array that has been checked, or as a float64 tensor beside CUDA gradients."""
     if not (isinstance(weights, Tensor) and weights.is_cuda):
         w = vector("weights", weights, gradients.tasks)
         require("weights", w)

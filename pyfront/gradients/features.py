@@ -24,7 +24,7 @@ Features: TypeAlias = "Tensor | Sequence[Tensor]"
 
 
 def as_features(features: Features) -> list[Tensor]:
-    """The representation as a list of tensors with a graph; an error names the first bad one."""
+    """Return the representation as tensors with a graph; an error names the first bad one."""
     found = [features] if isinstance(features, Tensor) else list(features)
     if not found:
         raise ValueError("features: expected at least one tensor, got none")
@@ -70,7 +70,7 @@ class Split:
                 )
 
     def rows(self, names: Sequence[str], retain_graph: bool) -> list[Row]:
-        """The m task gradients, T blocks; for the bound T + F: None for the trunk, then ∂l_j/∂z."""
+        """Return the m task gradients: T blocks, for the bound None for the trunk, then ∂l_j/∂z."""
         rows: list[Row] = []
         last = len(self.losses) - 1
         for task, (loss, name) in enumerate(zip(self.losses, names, strict=False)):
@@ -83,7 +83,7 @@ class Split:
         return rows
 
     def _to_features(self, loss: Tensor, name: str, retain_graph: bool) -> tuple[Row, Row]:
-        """The gradient of a loss in what lies behind z, T blocks, and at z, F blocks."""
+        """Return the gradient of a loss in what lies behind z, T blocks, and at z, F blocks."""
         inputs = [*(self.params[block] for block in self.heads), *self.features]
         with explained(name):
             found = torch.autograd.grad(loss, inputs, retain_graph=retain_graph, allow_unused=True)
@@ -92,7 +92,7 @@ class Split:
         return self._spread(self.heads, found[:count]), found[count:]
 
     def trunk_gradient(self, at_features: Row, retain_graph: bool) -> Row:
-        """(∂z/∂θ)ᵀ v for v given at z, F tensors or None: a row of T blocks."""
+        """Return (∂z/∂θ)ᵀ v for v given at z, F tensors or None: a row of T blocks."""
         pairs = [(z, v) for z, v in zip(self.features, at_features, strict=True) if v is not None]
         if not pairs or not self.trunk:
             return [None] * len(self.params)
@@ -114,7 +114,7 @@ class Split:
 
 
 def _check_apart(features: Sequence[Tensor]) -> None:
-    """Paths through two of them would count twice."""
+    """Raise where a path through two of them would count twice."""
     places = [(z.grad_fn, z.output_nr) for z in features]
     for index, place in enumerate(places):
         if place in places[:index] or not set(places).isdisjoint(_edges([place[0]], set())):
@@ -128,7 +128,7 @@ Edge: TypeAlias = "tuple[Node | None, int]"
 
 
 def _edges(roots: Sequence[Node | None], closed: set[Edge]) -> Iterator[Edge]:
-    """What lies behind these nodes, without the edges that are closed and what is behind them."""
+    """Yield the edges behind these nodes, without closed ones and those behind them."""
     stack = [node for node in roots if node is not None]
     seen: set[Edge] = set()
     while stack:
@@ -140,7 +140,7 @@ def _edges(roots: Sequence[Node | None], closed: set[Edge]) -> Iterator[Edge]:
 
 
 def _leaves(outputs: Sequence[Tensor], cut: Sequence[Tensor]) -> Iterator[int]:
-    """The `id` of every leaf that the outputs depend on other than through the tensors `cut`."""
+    """Yield the `id` of every leaf that the outputs reach other than through the tensors `cut`."""
     closed: set[Edge] = {(z.grad_fn, z.output_nr) for z in cut}
     roots = [o for o in outputs if (o.grad_fn, o.output_nr) not in closed]
     yield from (id(output) for output in roots if output.grad_fn is None)

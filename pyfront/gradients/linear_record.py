@@ -22,7 +22,7 @@ SMALL = 4096  # entries: less is not worth the look
 
 @contextmanager
 def linear_record(*u: Tensor) -> Iterator[None]:
-    """A context in which a backward pass is recorded without the tensors that depend on ``u``.
+    """Record a backward pass without the tensors that depend on ``u``, as a context.
 
     Their place in the record is taken by zeros of stride 0, which no derivative in ``u`` reads. An
     operator that is not linear in the gradient (a hook that clips it) does read them, and gives

@@ -14,7 +14,7 @@ __all__ = ["as_losses", "loss_values", "scalars", "stacked", "widened"]
 
 
 def as_losses(losses: object, name: str = "losses") -> list[Tensor]:
-    """The losses as a list of scalar tensors with a graph; an error names the first bad one.
+    """Return the losses as a list of scalar tensors with a graph; an error names the first bad one.
 
     Args:
         losses: a list or tuple of scalar tensors, or a 1-D tensor [m].
@@ -50,12 +50,12 @@ def _check_loss(name: str, loss: object) -> None:
 
 
 def loss_values(losses: Sequence[Tensor]) -> FloatArray:
-    """The numbers behind the losses, [m] float64."""
+    """Return the numbers behind the losses, [m] float64."""
     return vector("losses", scalars(losses))
 
 
 def scalars(values: Sequence[Tensor | None]) -> list[float]:
-    """The numbers of scalar tensors, 0 for None; one wait where all are on one CUDA device."""
+    """Return the numbers of scalar tensors, 0 for None; one wait if all are on one CUDA device."""
     there = [value for value in values if value is not None]
     if there and there[0].is_cuda and all(value.device == there[0].device for value in there):
         numbers: list[float] = devices.to_host(stacked(there))[0].tolist()
@@ -66,10 +66,10 @@ def scalars(values: Sequence[Tensor | None]) -> list[float]:
 
 
 def stacked(values: Sequence[Tensor]) -> Tensor:
-    """Scalar tensors on one device as one, [m] float64 there, without their graphs."""
+    """Return scalar tensors on one device as one, [m] float64 there, without their graphs."""
     return torch.stack([value.detach().reshape(()).double() for value in values])
 
 
 def widened(losses: Sequence[Tensor]) -> list[Tensor]:
-    """The losses in float32 at least: a weight in their bfloat16 or float16 would be another."""
+    """Return the losses in float32 at least: half precision would round their weights."""
     return [loss if loss.dtype.itemsize >= 4 else loss.float() for loss in losses]

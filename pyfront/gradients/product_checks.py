@@ -59,7 +59,7 @@ class Verified:
         return self.flat or len(losses) != self.tasks or not kinds <= self.kinds
 
     def note(self, losses: Sequence[Tensor], flat: bool) -> None:
-        """Remembers that a product of these losses has passed."""
+        """Remember that a product of these losses has passed."""
         self.kinds = _kinds(losses) | (self.kinds if len(losses) == self.tasks else frozenset())
         self.tasks, self.flat = len(losses), flat
 
@@ -78,7 +78,7 @@ def check_norm(
     weights: FloatArray,
     errors: FloatArray | float = 0.0,
 ) -> None:
-    """Raises where vᵀ C v and ‖d‖² differ by more than the way's error and `errors` of C v."""
+    """Raise where vᵀ C v and ‖d‖² differ by more than the way's error and `errors` of C v."""
     squared = _length(direction) ** 2
     steepest = float(np.abs(values).max())  # ≤ ‖g_j‖ ‖d‖ for some task
     cancelled = squared < 1e-4 * steepest  # rounding of d alone could fail the test
@@ -105,7 +105,7 @@ def check_mixture(
     engine: Engine,
     retain_graph: bool,
 ) -> None:
-    """Raises where sᵀ (J d) is not (Jᵀ s)ᵀ d, at weights s of which no two tasks can cancel.
+    """Raise where sᵀ (J d) is not (Jᵀ s)ᵀ d, at weights s of which no two tasks can cancel.
 
     One backward pass for all tasks; it frees the graph unless that is to be kept.
     """
@@ -119,7 +119,7 @@ def check_mixture(
 
 
 def _coarseness(losses: Sequence[Tensor], params: Sequence[Tensor]) -> float:
-    """How much more rounding than in float32 is expected."""
+    """Return how much more rounding than in float32 is expected."""
     narrow = any(t.dtype.itemsize < 4 for t in (*losses, *params))
     if narrow or CONVERSION_NODE in _kinds(losses):  # autocast copies into half precision
         return 100.0
@@ -129,7 +129,7 @@ def _coarseness(losses: Sequence[Tensor], params: Sequence[Tensor]) -> float:
 def check_hidden(
     tasks: Sequence[int], losses: Sequence[Tensor], params: Sequence[Tensor], compute: bool
 ) -> bool:
-    """Raises where one of these tasks, which the record does not hold, has a gradient.
+    """Raise where one of these tasks, which the record does not hold, has a gradient.
 
     Args:
         tasks: their places in the losses.
@@ -159,7 +159,7 @@ def check_still(
     errors: FloatArray,
     engine: Engine,
 ) -> None:
-    """Raises where one of these tasks, whose loss did not move along d, has a gradient along d.
+    """Raise where one of these tasks, whose loss did not move along d, has a gradient along d.
 
     The losses are computed once more, with a graph of their own: one backward pass for all tasks.
     """
@@ -203,7 +203,7 @@ def _moves(
 
 
 def _mixture(count: int) -> FloatArray:
-    """Weights in [1, 2) without simple ratios: the fractional parts of multiples of √5 / 2."""
+    """Return weights in [1, 2) without simple ratios: fractional parts of multiples of √5 / 2."""
     weights: FloatArray = 1.0 + np.arange(1, count + 1) * (0.5 * 5.0**0.5) % 1.0
     return weights
 
@@ -215,7 +215,7 @@ def _weighted(
     engine: Engine,
     retain_graph: bool,
 ) -> Row:
-    """Σ_j w_j g_j, without the hooks that wait for a ``.grad`` where the engine allows that."""
+    """Return Σ_j w_j g_j, without the hooks of a ``.grad`` where the engine allows that."""
     if not engine.stops_inside:
         return weighted_gradient(losses, weights.tolist(), params, engine, retain_graph)
     wide = widened(losses)
@@ -236,14 +236,14 @@ def _dense(t: Tensor) -> Tensor:
 
 
 def _length(row: Row) -> float:
-    """‖·‖ of the tensors together."""
+    """Return ‖·‖ of the tensors together."""
     blocks = [t.coalesce().values() if t.is_sparse else t for t in row if t is not None]
     norms = [torch.linalg.vector_norm(t, dtype=torch.float64).item() for t in blocks]
     return float(np.linalg.norm(norms))
 
 
 def check_precision(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
-    """Raises a ``TypeError`` where a difference would have no digits."""
+    """Raise a ``TypeError`` where a difference would have no digits."""
     for name, tensors in (("losses", losses), ("params", params)):
         for index, tensor in enumerate(tensors):
             if tensor.dtype.itemsize < 4:
@@ -258,7 +258,7 @@ def check_precision(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
 
 @contextmanager
 def supported(products: str) -> Iterator[None]:
-    """Torch's errors about a missing formula become errors that say what to do."""
+    """Turn torch's errors about a missing formula into errors that say what to do."""
     try:
         yield
     except RuntimeError as error:  # of which torch's "not implemented" is a kind
@@ -270,7 +270,7 @@ def supported(products: str) -> Iterator[None]:
 
 
 def unsupported(products: str, reason: str) -> RuntimeError:
-    """The error that names a way that may do instead."""
+    """Return the error that names a way that may do instead."""
     if "Nested forward mode" in reason:
         return RuntimeError(
             f"products={products!r}: another forward-mode derivative is under way, in another "

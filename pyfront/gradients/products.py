@@ -72,7 +72,7 @@ def gramian_product(
     retain_graph: bool = False,
     verified: Verified | None = None,
 ) -> Product:
-    """C v = J (Jᵀ v) and d = Jᵀ v for the losses' Jacobian J, at a cost that is flat in m.
+    """Return C v = J (Jᵀ v) and d = Jᵀ v for the losses' Jacobian J, at a cost that is flat in m.
 
     Args:
         losses: m scalar tensors, or a 1-D tensor [m], with a graph.
@@ -140,7 +140,7 @@ def _double_backward(
     engine: Engine,
     retain_graph: bool,
 ) -> tuple[Product, list[int]]:
-    """The product, and the tasks that the record of the backward pass does not hold."""
+    """Return the product, and the tasks that the record of the backward pass does not hold."""
     if not engine.stops_inside:
         raise unsupported(
             "double_backward", "a reentrant checkpoint cannot be differentiated twice"
@@ -185,7 +185,7 @@ def _replayed(
     engine: Engine,
     retain_graph: bool,
 ) -> tuple[Product, FloatArray]:
-    """The product by a closure, and what rounding of the losses may have added to it."""
+    """Return the product by a closure, and what rounding of the losses may have added to it."""
     if replay is None:
         raise ValueError(
             f"products={products!r}: needs a closure that returns the losses, to compute them again"
@@ -205,7 +205,7 @@ def _replayed(
 def _forward(
     replay: Replay, params: Sequence[Tensor], direction: Row, before: Sequence[Tensor]
 ) -> tuple[FloatArray, FloatArray, list[int]]:
-    """J d, [m]; zeros for its errors, [m]; the tasks that have no derivative along d."""
+    """Return J d, [m]; zeros for its errors, [m]; the tasks that have no derivative along d."""
     moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
     with supported("forward"), forward_ad.dual_level(), torch.no_grad():
         with preserved_versions([p for p, _ in moved]):  # no value changes
@@ -232,8 +232,10 @@ def _tangent(dual: Tensor) -> Tensor | None:
 def _difference(
     replay: Replay, params: Sequence[Tensor], direction: Row, before: Sequence[Tensor]
 ) -> tuple[FloatArray, FloatArray, list[int]]:
-    """The differences, [m]; what rounding of the losses may have added to them, [m]; the tasks
-    whose losses are the same on both sides."""
+    """Return the differences, [m], their errors, [m], and the tasks that did not move.
+
+    The errors are what rounding of the losses may have added.
+    """
     moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
     theta, length = (
         torch.stack([t.detach().double().norm() for t in tensors]).norm().item()
@@ -267,7 +269,7 @@ def _difference(
 
 
 def _unshared(direction: Row) -> Row:
-    """The same tensors, each with memory of its own."""
+    """Return the same tensors, each with memory of its own."""
     seen: set[int] = set()
     out: list[Tensor | None] = []
     for d in direction:

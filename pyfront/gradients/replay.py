@@ -47,7 +47,7 @@ class Replay:
 
 
 def _random_states() -> list[Tensor]:
-    """The states of torch's generators: of the CPU, then of every CUDA device if CUDA is in use.
+    """Return the states of torch's generators: of the CPU, then of every CUDA device in use.
 
     Every one, since a part of the network without a parameter of ours may draw on another device.
     """
@@ -61,7 +61,7 @@ def _set_random_states(states: Sequence[Tensor]) -> None:
 
 
 def check_same(losses: Sequence[Tensor], before: Sequence[Tensor]) -> None:
-    """Raises a ``ValueError`` where a closure called again has not returned the losses of before.
+    """Raise a ``ValueError`` where a closure called again has not returned the losses of before.
 
     The tolerance is a thousand roundings: sums in another order are the same losses.
     """

@@ -15,7 +15,7 @@ __all__ = ["ChunkedGenerator", "PlainGenerator", "generator_for"]
 
 
 def _features(inputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Linear, ReLU and normalisation for each width; features of mean 0 and mean square 1.
+    """Build linear, ReLU and normalisation for each width; outputs have mean square 1.
 
     The normalisation makes the variance of what a random projection makes of the features the same
     for every input, and its centring keeps different chunks from starting as near copies.
@@ -51,7 +51,7 @@ class PlainGenerator(nn.Module):
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, directions: Tensor) -> Tensor:
-        """Entries of unit variance at the start, [K, entries], for ``directions`` [K, m]."""
+        """Return entries of unit variance at the start, [K, entries], for ``directions`` [K, m]."""
         entries: Tensor = self.projection(self.features(directions))
         return entries
 
@@ -93,7 +93,7 @@ class ChunkedGenerator(nn.Module):
             nn.init.normal_(self.task_embeddings)
 
     def forward(self, directions: Tensor) -> Tensor:
-        """Entries of unit variance at the start, [K, entries], for ``directions`` [K, m]."""
+        """Return entries of unit variance at the start, [K, entries], for ``directions`` [K, m]."""
         preferences, chunks = directions @ self.task_embeddings, self.chunk_embeddings
         pairs = (len(preferences), len(chunks), -1)
         both = [preferences[:, None].expand(*pairs), chunks[None].expand(*pairs)]
@@ -109,7 +109,7 @@ class ChunkedGenerator(nn.Module):
         embedding: int | None = None,
         hidden: Sequence[int] | None = None,
     ) -> ChunkedGenerator:
-        """The generator with the largest chunks that has at most ``parameters`` parameters.
+        """Return the generator with the largest chunks that has at most ``parameters`` parameters.
 
         Args:
             num_tasks: m.
@@ -150,7 +150,7 @@ def generator_for(
     embedding: int | None,
     hidden: Sequence[int] | None,
 ) -> nn.Module:
-    """The generator that the options of :class:`~pyfront.HyperNetwork` ask for.
+    """Return the generator that the options of :class:`~pyfront.HyperNetwork` ask for.
 
     ``size`` counts the one factor a tensor that is trained beside the generator.
     """

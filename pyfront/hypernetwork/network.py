@@ -142,7 +142,7 @@ class HyperNetwork(nn.Module):
     # ---------------------------------------------------------------------------------- the network
 
     def forward(self, *args: Any, preference: VectorsLike | None = None, **kwargs: Any) -> Any:
-        """The output of the main network with parameters for ``preference``.
+        """Return the output of the main network with parameters for ``preference``.
 
         Args:
             *args: of the main network.
@@ -174,14 +174,14 @@ class HyperNetwork(nn.Module):
         ]
 
     def parameters_at(self, preference: VectorLike) -> dict[str, Tensor]:
-        """The generated parameters for one preference by name, with a graph to φ."""
+        """Return the generated parameters for one preference by name, with a graph to φ."""
         directions = as_directions(preference, self.num_tasks)
         if directions.dim() != 1:
             raise ValueError(f"preference: expected one, got {len(directions)}")
         return self._networks(directions[None])[0]
 
     def generate(self, preference: VectorLike) -> nn.Module:
-        """A plain copy of the main network with its parameters fixed to those for ``preference``.
+        """Return a plain copy of the main network with its parameters fixed for ``preference``.
 
         It holds no hypernetwork and shares no memory with this one: it can be saved, compiled,
         exported and trained on as the model itself. It is in the mode, training or evaluation, that
@@ -202,7 +202,7 @@ class HyperNetwork(nn.Module):
 
     @torch.no_grad()
     def switch(self, preference: VectorLike) -> None:
-        """Writes the parameters for ``preference`` into :attr:`model`, in place.
+        """Write the parameters for ``preference`` into :attr:`model`, in place.
 
         ``net(x)`` and ``net.model(x)`` are then the main network for it, without a pass through the
         hypernetwork, until the next switch. A later training step or ``load_state_dict`` does not
@@ -220,12 +220,12 @@ class HyperNetwork(nn.Module):
         self._switched = True
 
     def summary(self) -> str:
-        """A table: where each parameter of the main network comes from, and φ part by part."""
+        """Return a table of where the main network's parameters come from, and of the parts of φ."""
         parts = [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
         return describe(self.model, set(self._names), parts)
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
-        """The trained parameters: φ, and the shared ones of the main network."""
+        """Return the trained parameters: φ, and the shared ones of the main network."""
         places = set(map(id, self._places().values()))
         pairs = super().named_parameters(*args, **kwargs)
         return ((name, p) for name, p in pairs if id(p) not in places)
@@ -233,11 +233,11 @@ class HyperNetwork(nn.Module):
     # ------------------------------------------------------------------------------------ the parts
 
     def _places(self) -> dict[str, nn.Parameter]:
-        """The places of the main network that generated tensors take, one name a tensor."""
+        """Return the places of the main network that generated tensors take, one name per tensor."""
         return {name: attrgetter(name)(self.model) for name in self._names}
 
     def replaced(self) -> dict[str, nn.Parameter]:
-        """The places of the main network that generated tensors take, by every name they have."""
+        """Return the places that generated tensors take, by every name they have."""
         if not self._tied:
             return self._places()
         places = set(map(id, self._places().values()))
@@ -245,7 +245,7 @@ class HyperNetwork(nn.Module):
         return {name: p for name, p in pairs if id(p) in places}
 
     def _networks(self, directions: Tensor) -> list[dict[str, Tensor]]:
-        """The generated parameters by name for each of K directions, in one pass.
+        """Return the generated parameters by name for each of K directions, in one pass.
 
         In their own precision under autocast too, where the main network casts them as it needs.
         """
@@ -272,7 +272,7 @@ class HyperNetwork(nn.Module):
         return [{name: v[k] for name, v in values.items()} for k in range(len(directions))]
 
     def _padding_entries(self) -> dict[str, Tensor]:
-        """What the padding row of each generated embedding that has one holds, by its name."""
+        """Return the padding rows of generated embeddings, by the names of these."""
         if self.padding is None:
             return {}
         widths = [self.model.get_parameter(name).shape[1] for name in self._padding]
@@ -292,12 +292,12 @@ class HyperNetwork(nn.Module):
 def _drop_generated(
     net: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
 ) -> None:
-    """A checkpoint holds what is trained, and buffers; generated parameters follow from it."""
+    """Leave generated parameters out of a checkpoint; they follow from what it holds."""
     for name in cast(HyperNetwork, net).replaced():
         state.pop(f"{prefix}model.{name}", None)
 
 
 def _keep_generated(net: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
-    """Loading leaves the places of generated parameters as they are, and does not miss them."""
+    """Leave the places of generated parameters as they are when a checkpoint is loaded."""
     for name, p in cast(HyperNetwork, net).replaced().items():
         state[f"{prefix}model.{name}"] = p  # itself: ``assign=True`` then keeps ties

@@ -19,7 +19,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def copy_module(model: Module, instead: Mapping[Tensor, nn.Parameter]) -> Module:
-    """A deep copy with other parameters ``instead`` of some, and without gradients.
+    """Return a deep copy with other parameters ``instead`` of some, and without gradients.
 
     Tensors that hooks have computed are copied without graph.
     """
@@ -36,7 +36,7 @@ def copy_module(model: Module, instead: Mapping[Tensor, nn.Parameter]) -> Module
 
 
 def generated_names(model: nn.Module, patterns: str | Sequence[str] | None) -> list[str]:
-    """The names, one a tensor, of the parameters that ``patterns`` select; None: the trained ones.
+    """Return one name per parameter that ``patterns`` select; None selects the trained ones.
 
     Raises:
         TypeError, ValueError: a pattern that matches nothing, or a parameter that cannot be
@@ -104,7 +104,7 @@ class Start(NamedTuple):
 
 
 def start(values: Tensor) -> Start:
-    """The start at which generated entries have the mean and variance of ``values``."""
+    """Return the start at which generated entries have the mean and variance of ``values``."""
     values = values.detach().double()
     count = values.numel()
     mean = values.mean().item()
@@ -117,7 +117,7 @@ def start(values: Tensor) -> Start:
 
 
 def padding_rows(model: nn.Module, names: Sequence[str]) -> dict[str, int]:
-    """The row of each generated embedding that is padding, which training leaves as it is."""
+    """Return the padding row of each generated embedding, which training leaves as it is."""
     name_of = {id(model.get_parameter(name)): name for name in names}
     return {
         name_of[id(module.weight)]: module.padding_idx
@@ -131,7 +131,7 @@ def padding_rows(model: nn.Module, names: Sequence[str]) -> dict[str, int]:
 def describe(
     model: nn.Module, generated: set[str], parts: Sequence[tuple[str, nn.Parameter]]
 ) -> str:
-    """A table of the parameters of a main network and of its hypernetwork, ``parts``."""
+    """Return a table of the parameters of a main network and of its hypernetwork, ``parts``."""
     rows = []
     for name, p in model.named_parameters():
         kind = "shared" if p.requires_grad else "frozen"

@@ -29,7 +29,7 @@ def call_with(
     *,
     tied: bool,
 ) -> Any:
-    """The output of ``model`` with the tensors of ``state`` in the places of its own.
+    """Return the output of ``model`` with the tensors of ``state`` in the places of its own.
 
     Args:
         model: the main network.
@@ -58,7 +58,7 @@ def call_switched(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """The output of ``model`` with what its ``places`` hold, and the refusals of `call_with`."""
+    """Return the output of ``model`` with what its ``places`` hold; refuses as `call_with`."""
     if torch.compiler.is_compiling():
         return model(*args, **kwargs)
     versions = _versions(places)
@@ -69,7 +69,7 @@ def call_switched(
 
 
 def _versions(values: Mapping[str, Tensor]) -> list[int]:
-    """Counts what is written into tensors; those of inference mode have no such count."""
+    """Count what is written into tensors; those of inference mode have no such count."""
     with without_subclass_functions():
         return [version_of(value) for value in values.values()]
 
@@ -150,7 +150,7 @@ def _places_in(value: Any) -> Iterator[Place]:
 
 
 def place_for(path: str, parameter: nn.Parameter) -> Place:
-    """A place for generated tensors that are like ``parameter``, whose name is ``path``."""
+    """Return a place for generated tensors that are like ``parameter``, whose name is ``path``."""
     return _place(torch.full_like(parameter.detach(), math.nan), False, path)
 
 

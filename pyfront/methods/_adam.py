@@ -27,7 +27,7 @@ class Moments(TypedDict):
 def adam_step(
     values: FloatArray, gradient: FloatArray, rate: float, moments: Moments | None
 ) -> tuple[FloatArray, Moments]:
-    """One step of ``torch.optim.Adam`` with its default options, in float64.
+    """Return one step of ``torch.optim.Adam`` with its default options, in float64.
 
     Args:
         values: what is trained, [m].
@@ -57,7 +57,7 @@ def adam_step(
 
 
 def check_rate(rate: float | None, base: torch.optim.Optimizer) -> float | None:
-    """A learning rate as a float; None, the base's own, needs a base that has one."""
+    """Return a learning rate as a float; None, the base's own, needs a base that has one."""
     if rate is None:
         if "lr" not in base.param_groups[0]:
             raise ValueError(f"lr = None: {type(base).__name__} has none to share; give a number")
@@ -66,5 +66,5 @@ def check_rate(rate: float | None, base: torch.optim.Optimizer) -> float | None:
 
 
 def current_rate(rate: float | None, base: torch.optim.Optimizer) -> float:
-    """``rate``, or that of the base's first group now, which a scheduler may have changed."""
+    """Return ``rate``, or the present one of the base's first group."""
     return float(base.param_groups[0]["lr"]) if rate is None else rate

@@ -15,7 +15,7 @@ OPPOSITION = 10.0  # less: the weights swing more at their end; more: noise shor
 
 
 def onto_simplex(v: FloatArray) -> FloatArray:
-    """The nearest point to v in {w ≥ 0, Σ w = 1}: max(v − τ, 0).
+    """Return the nearest point to v in {w ≥ 0, Σ w = 1}: max(v − τ, 0).
 
     Example:
         >>> onto_simplex(np.array([1.0, 0.5])).tolist()
@@ -32,7 +32,7 @@ def onto_simplex(v: FloatArray) -> FloatArray:
 
 
 def tilted(q: FloatArray | float, exponent: FloatArray) -> FloatArray:
-    """q exp(exponent) / Σ; the softmax of the exponent for q = 1.
+    """Return q exp(exponent) / Σ; the softmax of the exponent for q = 1.
 
     Example:
         >>> tilted(1.0, np.array([1000.0, 1000.0])).tolist()
@@ -51,7 +51,7 @@ class Pace(TypedDict):
 
 
 def step_length(rate: float, slope: FloatArray, pace: Pace | None) -> tuple[float, Pace]:
-    """ρ / √s, the same for losses of any scale, with a sum of squares s that follows the slopes.
+    """Return ρ / √s, where the sum of squares s follows the slopes, whatever their scale.
 
     With c the cosine of the angle between this slope p and the last one:
 

@@ -26,7 +26,7 @@ class FairWeights(NamedTuple):
 
 
 def fair_weights(gramian: FloatArray, alpha: float) -> FairWeights:
-    """The w > 0 with C w = w^(−1/α), entry by entry.
+    """Return the w > 0 with C w = w^(−1/α), entry by entry.
 
     w is where the convex function ½ wᵀCw − Σ_j φ(w_j), φ' = w^(−1/α), is least, found by Newton's
     method with a line search. In the units w = a ∘ x with a_j = ‖g_j‖^(−2α/(1+α)), which solve the
@@ -67,7 +67,7 @@ def fair_weights(gramian: FloatArray, alpha: float) -> FairWeights:
 
 
 def _newton(c: FloatArray, scales: FloatArray, beta: float) -> tuple[FloatArray, float, bool]:
-    """The minimiser of ½ xᵀCx − Σ_j s_j φ(x_j), φ' = x^(−β), its residual, whether it is exact."""
+    """Minimise ½ xᵀCx − Σ_j s_j φ(x_j), φ' = x^(−β); return x, its residual, its success."""
     x = np.ones_like(scales)
     x *= (scales.sum() / (x @ c @ x)) ** (1.0 / (1.0 + beta))  # the least value along this ray
     sizes = 4.0 * x.size * ROUNDING * np.abs(c)
@@ -89,7 +89,7 @@ def _newton(c: FloatArray, scales: FloatArray, beta: float) -> tuple[FloatArray,
 def _step(
     c: FloatArray, x: FloatArray, scales: FloatArray, beta: float, ratios: FloatArray
 ) -> float:
-    """A length of the Newton step at which the slope along it has fallen, but not below −½."""
+    """Return a length of the Newton step at which the slope has fallen, but not below −½."""
     descent = float((scales * x ** (1.0 - beta) - x * (c @ x)) @ ratios)
     step = min(1.0, LARGEST_STEP / max(float(-ratios.min()), LARGEST_STEP))
     for _ in range(60):

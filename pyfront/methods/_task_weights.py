@@ -10,7 +10,7 @@ __all__ = ["check_task_weights", "per_task"]
 
 
 def check_task_weights(value: VectorLike | None) -> FloatArray | None:
-    """``task_weights`` as a float64 array of its own, or None for equal ones.
+    """Return ``task_weights`` as a float64 array of its own, or None for equal ones.
 
     Raises:
         TypeError, ValueError: no numbers, or an entry that is negative or not finite, or all zero.
@@ -25,7 +25,7 @@ def check_task_weights(value: VectorLike | None) -> FloatArray | None:
 
 
 def per_task(weights: FloatArray | None, tasks: int, equal: float) -> FloatArray:
-    """The weights for ``tasks`` tasks: those given, or ``equal`` for each.
+    """Return the weights for ``tasks`` tasks: those given, or ``equal`` for each.
 
     Raises:
         ValueError: another number of tasks than weights were given for.

@@ -12,7 +12,7 @@ ROUNDING = float(np.finfo(np.float64).eps)
 
 
 def unit_gramian(gramian: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Ĉ_jk = C_jk / (‖g_j‖ ‖g_k‖), [m, m], and the norms ‖g_j‖, [m].
+    """Return Ĉ_jk = C_jk / (‖g_j‖ ‖g_k‖), [m, m], and the norms ‖g_j‖, [m].
 
     Rows and columns of gradients that are zero are zero.
 
@@ -29,7 +29,7 @@ def unit_gramian(gramian: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def pseudo_solve(gramian: FloatArray, right: FloatArray) -> FloatArray:
-    """C⁺ b: what minimises ‖C x − b‖, and ‖x‖ among those.
+    """Return C⁺ b: what minimises ‖C x − b‖, and ‖x‖ among those.
 
     Eigenvalues ≤ m ε λ_max count as 0, and so do components of b ≤ 4 m ε ‖b‖: rounding.
 

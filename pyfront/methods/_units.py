@@ -36,7 +36,7 @@ class Units:
             require("unit", self.unit, above=0.0)
 
     def compared(self, losses: FloatArray) -> FloatArray:
-        """l' = (l − o) / u of losses [m], or of each row of [K, m]."""
+        """Return l' = (l − o) / u of losses [m], or of each row of [K, m]."""
         count = losses.shape[-1]
         for name, values in (("offset", self.offset), ("unit", self.unit)):
             if values is not None and values.size != count:
@@ -45,15 +45,15 @@ class Units:
         return shifted if self.unit is None else shifted / self.unit
 
     def of_losses(self, weights: FloatArray) -> Tensor:
-        """The weights w' of l' as weights of l: w' / u."""
+        """Return the weights w' of l' as weights of l: w' / u."""
         return torch.from_numpy(weights if self.unit is None else weights / self.unit)
 
     def check(self, losses: FloatArray, who: str) -> None:
-        """Raises a ``ValueError`` that names the first loss that is not finite or has l' < 0."""
+        """Raise a ``ValueError`` that names the first loss that is not finite or has l' < 0."""
         hint = f"; {who} compares ratios of losses: give offset= for losses that can be negative"
         require("losses", losses.ravel())
         require("losses", self.compared(losses).ravel(), lowest=0.0, hint=hint)
 
     def gramian(self, gramian: FloatArray) -> FloatArray:
-        """C' = C_ij / (u_i u_j)."""
+        """Return C' = C_ij / (u_i u_j)."""
         return gramian if self.unit is None else gramian / np.outer(self.unit, self.unit)

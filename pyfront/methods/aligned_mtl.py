@@ -56,14 +56,14 @@ class AlignedMTL(MultiTaskOptimizer):
         self.task_weights = weights
 
     def check_losses(self, losses: FloatArray) -> None:
-        """Losses are finite, and as many as ``task_weights`` has entries."""
+        """Require losses that are finite, and as many as ``task_weights`` has entries."""
         super().check_losses(losses)
         per_task(self.task_weights, losses.size, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """σ V Λ^(−1/2) Vᵀ a."""
+        """Return σ V Λ^(−1/2) Vᵀ a."""
         assert gramian is not None
         combined = per_task(self.task_weights, losses.size, 1.0 / losses.size)
         values, vectors = np.linalg.eigh(gramian)  # ascending

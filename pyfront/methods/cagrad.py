@@ -54,7 +54,7 @@ class CAGrad(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """1/m + (c ‖g_0‖ / ‖g_v‖) v."""
+        """Return 1/m + (c ‖g_0‖ / ‖g_v‖) v."""
         assert gramian is not None
         mean = np.full(losses.size, 1.0 / losses.size)
         if direction_is_zero(gramian, mean):
@@ -71,7 +71,7 @@ class CAGrad(MultiTaskOptimizer):
 
 
 def _solve(c: FloatArray, mean: FloatArray, radius: float) -> tuple[FloatArray, float]:
-    """w, and the dual value g_vᵀ g_0 + ρ ‖g_v‖ that certifies it."""
+    """Return w, and the dual value g_vᵀ g_0 + ρ ‖g_v‖ that certifies it."""
     nearest = min_norm(c).weights
     if not direction_is_zero(c, nearest):
         v = _dual_point(c, mean, radius, float(nearest @ c @ nearest))
@@ -98,7 +98,7 @@ class _DualPoint(NamedTuple):
 
 
 def _dual_point(c: FloatArray, mean: FloatArray, radius: float, least: float) -> _DualPoint:
-    """The v at which τ = ‖g_v‖ / ρ, ρ the radius of the ball.
+    """Return the v at which τ = ‖g_v‖ / ρ, ρ the radius of the ball.
 
     As a function of x = τ², q is piecewise linear and does not fall, and q / x does not rise: the
     secant is exact once both ends of the bracket lie on the piece of the root.
@@ -128,7 +128,7 @@ def _dual_point(c: FloatArray, mean: FloatArray, radius: float, least: float) ->
 
 
 def _below(at: Callable[[float], _DualPoint], high: _DualPoint) -> _DualPoint:
-    """A point with an excess > 0, which there is where zero is in the hull but not optimal."""
+    """Return a point with an excess > 0; there is one where zero is in the hull, not optimal."""
     point = high
     for _ in range(80):
         if point.excess > 0.0:

@@ -59,14 +59,14 @@ class ConFIG(MultiTaskOptimizer):
         self.task_weights = weights
 
     def check_losses(self, losses: FloatArray) -> None:
-        """Losses are finite, and as many as ``task_weights`` has entries."""
+        """Require losses that are finite, and as many as ``task_weights`` has entries."""
         super().check_losses(losses)
         per_task(self.task_weights, losses.size, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """U⁺ = Uᵀ Ĉ⁺, so that the weights of the unit gradients are Ĉ⁺ a up to the length."""
+        """Return the weights of U⁺ = Uᵀ Ĉ⁺: Ĉ⁺ a for the unit gradients, up to the length."""
         assert gramian is not None
         unit, norms = unit_gramian(gramian)
         cosines = per_task(self.task_weights, losses.size, 1.0)

@@ -55,13 +55,13 @@ class DBMTL(MultiTaskOptimizer):
         self.epsilon = epsilon
 
     def check_losses(self, losses: FloatArray) -> None:
-        """Losses are finite and ≥ 0: they have logarithms."""
+        """Require losses that are finite and ≥ 0, since they have logarithms."""
         require("losses", losses, lowest=0.0, hint="; DB-MTL takes logarithms of losses")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """max_k (‖g_k‖ / (l_k + ε)) / ‖g_j‖."""
+        """Return max_k (‖g_k‖ / (l_k + ε)) / ‖g_j‖."""
         assert gramian is not None
         norms = np.sqrt(np.maximum(np.diagonal(gramian), 0.0))
         longest = float((norms / (losses + self.epsilon)).max())

@@ -70,7 +70,7 @@ class DynamicWeightAverage(MultiTaskOptimizer):
         self.temperature = temperature
 
     def check_losses(self, losses: FloatArray) -> None:
-        """As many losses as before, finite and ≥ 0."""
+        """Require as many losses as before, finite and ≥ 0."""
         expected = len(self.memory.get("epoch_sum", losses))
         if losses.size != expected:
             raise ValueError(f"losses: expected {expected} as in earlier steps, got {losses.size}")
@@ -79,7 +79,7 @@ class DynamicWeightAverage(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The weights of this epoch; its losses count from the next one on."""
+        """Return the weights of this epoch; its losses count from the next one on."""
         memory = self.memory
         means = [np.array(mean) for mean in memory.get("epoch_means", [])]  # L(t − 2), L(t − 1)
         weights = self._weights(*means) if len(means) == 2 else np.ones_like(losses)

@@ -88,13 +88,13 @@ class EPO(MultiTaskOptimizer):
         self.units = Units(offset, unit)
 
     def check_losses(self, losses: FloatArray) -> None:
-        """EPO is defined for l ≥ 0."""
+        """Require l ≥ 0 in the units of the comparison."""
         self.units.check(losses, "EPO")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The linear program at ((l − o) / u, C_ij / (u_i u_j), r); its weights divided by u."""
+        """Solve the program at ((l − o) / u, C_ij / (u_i u_j), r); divide its weights by u."""
         assert gramian is not None and preference is not None
         report = epo(
             self.units.compared(losses),

@@ -56,7 +56,7 @@ class FairGrad(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The α-fair weights."""
+        """Return the α-fair weights."""
         assert gramian is not None
         weights, residual, status = fair_weights(gramian, self.alpha)
         return Report(weights=torch.from_numpy(weights), gap=residual, status=status)

@@ -82,7 +82,7 @@ class FAMO(MultiTaskOptimizer):
         self.min_losses = least
 
     def check_losses(self, losses: FloatArray) -> None:
-        """As many losses as before, none below its least value."""
+        """Require as many losses as before, none below its least value."""
         expected = len(self.memory.get("last_losses", losses))
         if self.min_losses is not None:
             expected = self.min_losses.size
@@ -96,7 +96,7 @@ class FAMO(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The logits moved by what the last step did, and the weights that they give."""
+        """Return the logits moved by what the last step did, and the weights that they give."""
         memory = self.memory
         logits = np.array(memory.get("logits", np.zeros_like(losses)))
         moments, last = memory.get("moments"), memory.get("last_losses")

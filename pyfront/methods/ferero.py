@@ -94,7 +94,7 @@ class FERERO(ProductMethod):
         self.inequalities = _checked_rows("inequalities", inequalities)
 
     def check_losses(self, losses: FloatArray) -> None:
-        """Losses are finite, and as many as a row of the cone and the constraints has entries."""
+        """Require finite losses, one per column of the cone and of the constraints."""
         super().check_losses(losses)
         rows = {"cone": self.cone}
         rows |= {
@@ -108,7 +108,7 @@ class FERERO(ProductMethod):
                 )
 
     def check_memory(self, memory: Memory) -> None:
-        """Multipliers are of as many rows of the cone, the preference and each constraint."""
+        """Require multipliers for as many rows as the cone, preference and constraints have."""
         super().check_memory(memory)
         if "multipliers" not in memory:
             return
@@ -124,12 +124,12 @@ class FERERO(ProductMethod):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g at the λ that earlier steps have left."""
+        """Return w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g at the λ that earlier steps have left."""
         at = self._rows_at(losses, preference)
         return Report(weights=self.units.of_losses(at.matrix.T @ self._multipliers(losses, at)))
 
     def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
-        """One projected step of λ down the dual."""
+        """Move λ by one projected step down the dual."""
         assert report.losses is not None
         losses = report.losses.numpy()
         at = self._rows_at(losses, preference)
@@ -165,7 +165,7 @@ class FERERO(ProductMethod):
         return _Rows(matrix, values, len(cone), len(cone) + len(equal))
 
     def _multipliers(self, losses: FloatArray, at: _Rows) -> FloatArray:
-        """λ that earlier steps have left, or of a first step."""
+        """Return λ that earlier steps have left, or of a first step."""
         largest = max(np.linalg.norm(at.values), np.linalg.norm(self.units.compared(losses)))
         start = self.rate * at.values / (largest or 1.0)
         start[: at.cone] = 1.0 / at.cone

@@ -85,7 +85,7 @@ class GradNorm(MultiTaskOptimizer):
             self.memory["initial_losses"] = initial.tolist()
 
     def check_losses(self, losses: FloatArray) -> None:
-        """As many losses as at first, finite and ≥ 0; > 0 where they are the first."""
+        """Require as many losses as at first, finite and ≥ 0; > 0 where they are the first."""
         initial = self.memory.get("initial_losses")
         hint = "; GradNorm compares losses with the first ones"
         if initial is None:
@@ -97,7 +97,7 @@ class GradNorm(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The weights as they are, and one step of Adam on them."""
+        """Return the weights as they are, and make one step of Adam on them."""
         assert gramian is not None
         memory = self.memory
         initial = memory.get("initial_losses", losses.tolist())
@@ -120,7 +120,7 @@ class GradNorm(MultiTaskOptimizer):
 
 
 def _relative_rates(losses: FloatArray, initial: FloatArray) -> FloatArray:
-    """r̃: losses relative to the initial ones, with mean 1; 1 where all losses are zero."""
+    """Return r̃: losses relative to the initial ones, with mean 1; 1 where all losses are zero."""
     if not losses.any():
         return np.ones_like(losses)
     with np.errstate(divide="ignore"):

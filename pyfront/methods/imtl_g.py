@@ -41,7 +41,7 @@ class IMTLG(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """Ĉ⁺ 1 in weights of the plain gradients, divided by their sum."""
+        """Return Ĉ⁺ 1 in weights of the plain gradients, divided by their sum."""
         assert gramian is not None
         unit, norms = unit_gramian(gramian)
         there = norms > 0.0

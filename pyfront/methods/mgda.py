@@ -62,14 +62,14 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
         self.normalization = normalization
 
     def check_losses(self, losses: FloatArray) -> None:
-        """Losses are finite, and ≥ 0 where they normalise."""
+        """Require losses that are finite, and ≥ 0 where they normalise."""
         lowest = 0.0 if self.normalization in ("loss", "loss+") else -np.inf
         require("losses", losses, lowest=lowest, hint="; normalization divides by the losses")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The min-norm weights of C_ij / (s_i s_j), divided by s."""
+        """Return the min-norm weights of C_ij / (s_i s_j), divided by s."""
         assert gramian is not None
         if self.normalization is None:
             weights, gap, status = min_norm(gramian)
@@ -82,7 +82,7 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
     ) -> Decision:
-        """The same on the device; a loss that normalises and is negative makes the weights NaN."""
+        """Decide on the device; a negative loss that normalises makes the weights NaN."""
         assert gramian is not None
         if self.normalization is None:
             return devices.min_norm(gramian, losses)

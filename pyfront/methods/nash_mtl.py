@@ -58,7 +58,7 @@ class NashMTL(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """√‖C‖ α, cut to the largest length."""
+        """Return √‖C‖ α, cut to the largest length."""
         assert gramian is not None
         weights, residual, status = fair_weights(gramian, 1.0)
         if status == "stationary":

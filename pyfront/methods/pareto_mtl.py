@@ -121,7 +121,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         preference: VectorsLike | None = None,
         **options: Any,
     ) -> Report:
-        """:meth:`MultiTaskOptimizer.backward`, with other reference vectors for this call alone.
+        """Fill ``.grad`` as the base class does, with reference vectors for this call alone.
 
         Args:
             losses: m scalar tensors, a 1-D tensor [m], or a callable that returns them.
@@ -150,7 +150,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         return vectors
 
     def check_memory(self, memory: Memory) -> None:
-        """The running average of the losses must have an entry a task."""
+        """Require one running average of a loss per task."""
         super().check_memory(memory)
         mean, tasks = memory.get("mean_losses"), self._vectors.shape[1]
         if mean is not None and len(mean) != tasks:
@@ -159,7 +159,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The min-norm weights of M C Mᵀ, carried back to the losses: w = Mᵀ (λ, β)."""
+        """Return the min-norm weights of M C Mᵀ, carried back to the losses: w = Mᵀ (λ, β)."""
         assert gramian is not None and preference is not None
         vectors = preference
         if self.index is None or self.schedule == "alternating":
@@ -188,7 +188,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
     ) -> Decision:
-        """The same on the device, where the phase is kept too."""
+        """Decide on the device, where the phase is kept too."""
         assert gramian is not None and preference is not None and self.index is not None
         state = self._state_on(losses)
         if preference is not self._vectors:
@@ -210,7 +210,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         )
 
     def _state_on(self, losses: Tensor) -> Tensor:
-        """The state on the device of the losses, from memory where it has not been there."""
+        """Return the state on the device of the losses, from memory where it has not been there."""
         state = self._device_state
         if state is None or state.device != losses.device:
             self._read_state()
@@ -226,7 +226,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         return np.array([*counts, *memory.get("mean_losses", [0.0] * tasks)], dtype=np.float64)
 
     def _read_state(self) -> None:
-        """Takes into memory what a device has decided since."""
+        """Take into memory what a device has decided since."""
         if self._device_state is None:
             return
         phase, steps, feasible, *mean = self._device_state.tolist()
@@ -280,7 +280,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         return found
 
     def _advance(self, losses: FloatArray, vectors: FloatArray, status: str) -> None:
-        """Counts a step of the feasibility phase, and ends it."""
+        """Count a step of the feasibility phase, and ends it."""
         memory = self.memory
         steps = int(memory.get("warmup", 0)) + 1
         mean = AVERAGE * np.array(memory.get("mean_losses", 0.0)) + (1.0 - AVERAGE) * losses
@@ -295,7 +295,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 def alternating(
     losses: FloatArray, gramian: FloatArray, vectors: FloatArray, index: int | None
 ) -> Report:
-    """One step without memory: w = Mᵀ λ with the min-norm weights λ of M C Mᵀ.
+    """Return one step without memory: w = Mᵀ λ with the min-norm weights λ of M C Mᵀ.
 
     The rows of M are the active u_j − u_k of a subproblem k that is outside its region, and unit
     vectors, one a loss, for one that is inside.

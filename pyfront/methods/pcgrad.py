@@ -53,7 +53,7 @@ class PCGrad(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The sum over i of the weights of d_i; all i go through their orders at once."""
+        """Return the sum over i of the weights of d_i; all i go through their orders at once."""
         assert gramian is not None
         m, steps = losses.size, self.memory.get("steps", 0)
         squares = np.diagonal(gramian)
@@ -69,7 +69,7 @@ class PCGrad(MultiTaskOptimizer):
 
 
 def projection_orders(seed: int, step: int, tasks: int) -> NDArray[np.intp]:
-    """For each task the other tasks in the order of its projections, [m, m − 1].
+    """Return for each task the other tasks in the order of its projections, [m, m − 1].
 
     Example:
         >>> projection_orders(0, 0, 2).tolist()

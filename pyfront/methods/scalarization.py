@@ -50,11 +50,11 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """w = r."""
+        """Return w = r."""
         return Report(weights=torch.tensor(preference, device="cpu"))
 
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
     ) -> Decision:
-        """w = r, known on the host."""
+        """Return w = r, known on the host."""
         return Decision(torch.tensor(preference, device="cpu"))

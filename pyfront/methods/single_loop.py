@@ -72,7 +72,7 @@ class SingleLoopMGDA(ProductMethod):
         self.rate = rate
 
     def backward(self, losses: Any, *, second: Losses | None = None, **options: Any) -> Report:
-        """:meth:`MultiTaskOptimizer.backward`, with the same losses on a second batch.
+        """Fill ``.grad`` as the base class does, with the same losses on a second batch.
 
         Args:
             losses: m scalar tensors, a 1-D tensor [m], or a callable that returns them.
@@ -89,12 +89,12 @@ class SingleLoopMGDA(ProductMethod):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The weights that earlier steps have left; uniform at the first."""
+        """Return the weights that earlier steps have left; uniform at the first."""
         weights = self.recalled("simplex", np.full(losses.size, 1.0 / losses.size))
         return Report(weights=torch.from_numpy(weights))
 
     def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
-        """One step of w, from the weights that it was at before smoothing."""
+        """Move w by one step, from where it was before smoothing."""
         w = self.recalled("simplex", np.full(product.size, 1.0 / product.size))
         if self.update == "frank_wolfe":
             moved = (1.0 - self.rate) * w

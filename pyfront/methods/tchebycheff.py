@@ -46,12 +46,12 @@ class _Tchebycheff(MultiTaskOptimizer):
 
     @abstractmethod
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
-        """λ, [m], from r∘l."""
+        """Return λ, [m], from r∘l."""
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """w = λ∘r at (l − o) / unit, divided by the unit."""
+        """Return w = λ∘r at (l − o) / unit, divided by the unit."""
         assert preference is not None
         r = preference / preference.mean()
         weights = r * self._multipliers(r * self.units.compared(losses))
@@ -156,7 +156,7 @@ class MirrorTchebycheff(_Tchebycheff):
         self.rate = rate
 
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
-        """One step of mirror ascent on λ."""
+        """Return one step of mirror ascent on λ."""
         logs = self.recalled("log_multipliers", np.zeros_like(scaled)) + self.rate * scaled
         logs -= logs.max()
         self.memory.update(log_multipliers=logs.tolist())

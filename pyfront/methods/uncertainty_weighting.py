@@ -93,7 +93,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
         self.memory["log_variances"] = [0.0] * num_tasks
 
     def check_losses(self, losses: FloatArray) -> None:
-        """As many losses as log-variances, finite and ≥ 0."""
+        """Require as many losses as log-variances, finite and ≥ 0."""
         if losses.size != self._factors.size:
             raise ValueError(
                 f"losses: expected {self._factors.size} as in num_tasks, got {losses.size}"
@@ -104,7 +104,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """w_j = c_j e^{−s_j}, and one step of Adam on s."""
+        """Return w_j = c_j e^{−s_j}, and make one step of Adam on s."""
         s = np.array(self.memory["log_variances"])
         weights = self._factors * np.exp(-s)
         rate = current_rate(self.lr, self.base)
@@ -114,7 +114,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
         return Report(weights=torch.from_numpy(weights))
 
     def check_memory(self, memory: dict[str, Any]) -> None:
-        """A checkpoint has as many log-variances as there are tasks here."""
+        """Require as many log-variances as there are tasks here."""
         super().check_memory(memory)
         found, expected = len(memory.get("log_variances", [])), self._factors.size
         if found != expected:

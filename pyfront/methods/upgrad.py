@@ -58,14 +58,14 @@ class UPGrad(MultiTaskOptimizer):
         self.task_weights = weights
 
     def check_losses(self, losses: FloatArray) -> None:
-        """Losses are finite, and as many as ``task_weights`` has entries."""
+        """Require losses that are finite, and as many as ``task_weights`` has entries."""
         super().check_losses(losses)
         per_task(self.task_weights, losses.size, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """The sum of the m projections' weights."""
+        """Return the sum of the m projections' weights."""
         assert gramian is not None
         m = losses.size
         floors = np.diag(per_task(self.task_weights, m, 1.0 / m))

@@ -57,7 +57,7 @@ class DecidesOnDevice(ABC):
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
     ) -> Decision:
-        """From losses [m] and Gramian [m, m] on a CUDA device, float64, to weights there."""
+        """Decide on losses [m] and Gramian [m, m] on a CUDA device, float64; weights stay there."""
 
     def publish(self) -> None:
         """Tell the device what the memory holds since a decision on the host or a checkpoint."""

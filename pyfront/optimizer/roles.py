@@ -51,7 +51,7 @@ class ParameterValues(Generic[T]):
         self._refs = None if params is None else [weakref.ref(p) for p in params]
 
     def rebase(self, params: Sequence[Tensor]) -> None:
-        """Go by the positions of these parameters from now on, as a copy has to."""
+        """Find values by the positions of these parameters from now on, as a copy has to."""
         self.values, self._refs = self.of(params), None
 
     def __getstate__(self) -> dict[str, object]:
