@@ -82,7 +82,7 @@ PYFRONT_HOST_DEVICE constexpr int entry_of(Shape shape, int copy, int i, int j) 
 // Place of C_ij, j ≤ i, in a lower triangle stored row after row.
 PYFRONT_HOST_DEVICE constexpr int triangle_index(int i, int j) { return i * (i + 1) / 2 + j; }
 
-// Columns that a thread block of combine() takes at a time: one vector a thread.
+// Columns that a thread block of combine() takes at a time: one vector per thread.
 constexpr std::int64_t combine_tile(int vector) { return std::int64_t{threads} * vector; }
 
 // -------------------------------------------------------------------------------- tables of blocks
@@ -119,7 +119,7 @@ struct Launch {
 
 struct Plan {
   std::vector<Launch> launches;
-  std::int64_t slots = 0;  // partial sums of each entry of C: one a thread block
+  std::int64_t slots = 0;  // partial sums of each entry of C: one per thread block
 };
 
 constexpr int vector_length(DType dtype) { return static_cast<int>(vector_bytes / size_of(dtype)); }

@@ -60,7 +60,7 @@ def vector(name: str, value: object, length: int | None = None) -> FloatArray:
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name}: expected a list of numbers, got shape {list(array.shape)}")
     if length is not None and array.size != length:
-        raise ValueError(f"{name}: expected {length} values, one a task, got {array.size}")
+        raise ValueError(f"{name}: expected {length} values, one per task, got {array.size}")
     return array
 
 

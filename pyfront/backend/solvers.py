@@ -84,7 +84,7 @@ def min_norm(gramian: FloatArray, linear: FloatArray | None = None) -> MinNorm:
 class DualCone(NamedTuple):
     """Projections onto the dual cone {d : Jd ≥ 0}."""
 
-    weights: FloatArray  # [k, m], one a row
+    weights: FloatArray  # [k, m], one per row
     gap: float  # the largest one; zero at the optimum
     status: str
 

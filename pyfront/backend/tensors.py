@@ -52,7 +52,7 @@ def check_out(
 ) -> None:
     """Raise where ``out`` does not fit the blocks or shares memory with a gradient."""
     if len(out) != len(likes):
-        raise ValueError(f"out: expected {len(likes)} tensors, one a block, got {len(out)}")
+        raise ValueError(f"out: expected {len(likes)} tensors, one per block, got {len(out)}")
     memory = {
         g.untyped_storage().data_ptr() for row in gradients.rows for g in row if g is not None
     }
@@ -90,7 +90,7 @@ def as_weights(weights: VectorLike, gradients: TaskGradients) -> FloatArray | Te
         )
     if weights.shape != (gradients.tasks,) or weights.is_complex():
         raise ValueError(
-            f"weights: expected {gradients.tasks} real values, one a task, got "
+            f"weights: expected {gradients.tasks} real values, one per task, got "
             f"{list(weights.shape)} {weights.dtype}"
         )
     return weights.detach().double().contiguous()

@@ -145,7 +145,7 @@ def _double_backward(
         raise unsupported(
             "double_backward", "a reentrant checkpoint cannot be differentiated twice"
         )
-    # one leaf a task: where the derivative of one is hidden, its leaf is not reached
+    # one leaf per task: where the derivative of one is hidden, its leaf is not reached
     u = [
         torch.tensor(w, dtype=torch.float64, device="cpu", requires_grad=True)
         for w in weights.tolist()

@@ -220,7 +220,7 @@ class HyperNetwork(nn.Module):
         self._switched = True
 
     def summary(self) -> str:
-        """Return a table of where the main network's parameters come from, and of the parts of φ."""
+        """Return a table of where the main network's parameters come from, and the parts of φ."""
         parts = [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
         return describe(self.model, set(self._names), parts)
 
@@ -233,7 +233,7 @@ class HyperNetwork(nn.Module):
     # ------------------------------------------------------------------------------------ the parts
 
     def _places(self) -> dict[str, nn.Parameter]:
-        """Return the places of the main network that generated tensors take, one name per tensor."""
+        """Return the places of the main network that generated tensors take, one name each."""
         return {name: attrgetter(name)(self.model) for name in self._names}
 
     def replaced(self) -> dict[str, nn.Parameter]:

@@ -33,7 +33,7 @@ def call_with(
 
     Args:
         model: the main network.
-        state: generated parameters, and buffers for this call alone, one name a tensor.
+        state: generated parameters, and buffers for this call alone, one name per tensor.
         places: the parameters that are replaced, by every name they have.
         args, kwargs: of the model.
         tied: whether any tensor of the model has several names.

@@ -18,7 +18,7 @@ __all__ = ["DynamicWeightAverage"]
 
 
 class DynamicWeightAverage(MultiTaskOptimizer):
-    """Gives more weight to tasks whose losses fall more slowly: one backward pass a step.
+    """Gives more weight to tasks whose losses fall more slowly: one backward pass per step.
 
     With L_j(t) the mean of loss j over epoch t, and v_j = L_j(t − 1) / L_j(t − 2), epoch t has the
     weights w_j = m exp(v_j / T) / Σ_i exp(v_i / T). The first two epochs have w = 1. The weights

@@ -104,7 +104,7 @@ class FERERO(ProductMethod):
         for name, matrix in rows.items():
             if matrix is not None and matrix.shape[1] != losses.size:
                 raise ValueError(
-                    f"{name}: expected {losses.size} columns, one a task, got {matrix.shape[1]}"
+                    f"{name}: expected {losses.size} columns, one per task, got {matrix.shape[1]}"
                 )
 
     def check_memory(self, memory: Memory) -> None:

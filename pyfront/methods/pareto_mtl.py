@@ -298,7 +298,7 @@ def alternating(
     """Return one step without memory: w = Mᵀ λ with the min-norm weights λ of M C Mᵀ.
 
     The rows of M are the active u_j − u_k of a subproblem k that is outside its region, and unit
-    vectors, one a loss, for one that is inside.
+    vectors, one per loss, for one that is inside.
     """
     tasks = vectors.shape[1]
     subproblems = range(len(vectors)) if index is None else [index]

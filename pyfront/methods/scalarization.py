@@ -19,7 +19,7 @@ __all__ = ["LinearScalarization"]
 
 
 class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
-    """Weighted sum of the losses, w = r as given: one backward pass a step.
+    """Weighted sum of the losses, w = r as given: one backward pass per step.
 
     Reaches points on the convex part of the front alone, and where it ends says little about the
     losses: the baseline that every method has to beat.

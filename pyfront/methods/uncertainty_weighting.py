@@ -83,7 +83,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
         kinds = [likelihood] * num_tasks if isinstance(likelihood, str) else list(likelihood)
         if len(kinds) != num_tasks:
             raise ValueError(
-                f"likelihood: expected {num_tasks} words, one a task, got {len(kinds)}"
+                f"likelihood: expected {num_tasks} words, one per task, got {len(kinds)}"
             )
         for task, kind in enumerate(kinds):
             choice(f"likelihood[{task}]", kind, list(FACTORS))

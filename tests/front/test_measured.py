@@ -211,7 +211,7 @@ def test_the_knee_of_a_concave_front_is_not_an_end():
     ("keywords", "message"),
     [
         ({"preference": [1.0, 1.0], "weights": [1.0, 1.0]}, "a preference or weights, not both"),
-        ({"preference": [1.0]}, "preference: expected 2 values, one a task, got 1"),
+        ({"preference": [1.0]}, "preference: expected 2 values, one per task, got 1"),
         ({"preference": [1.0, -1.0]}, r"preference\[1\] = -1"),
         ({"weights": [math.nan, 1.0]}, r"weights\[0\] = nan"),
         ({"weights": [0.0, 0.0]}, "weights: at least one entry must be > 0"),

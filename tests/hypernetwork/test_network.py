@@ -137,7 +137,7 @@ def test_only_the_direction_of_a_preference_counts():
 @pytest.mark.parametrize(
     ("preference", "error", "message"),
     [
-        ([0.2, 0.3, 0.5], ValueError, "preference: expected 2 values, one a task, got 3"),
+        ([0.2, 0.3, 0.5], ValueError, "preference: expected 2 values, one per task, got 3"),
         ([1.1, -0.1], ValueError, r"preference\[1\] = -0.1"),
         ([float("nan"), 1.0], ValueError, r"preference\[0\] = nan"),
         ([0.0, 0.0], ValueError, "preference: at least one entry must be > 0"),

@@ -75,7 +75,7 @@ def test_bad_constraints_of_ferero(two_heads):
     ]:
         with pytest.raises(ValueError, match=message):
             FERERO(base, **options)
-    with pytest.raises(ValueError, match="cone: expected 2 columns, one a task, got 3"):
+    with pytest.raises(ValueError, match="cone: expected 2 columns, one per task, got 3"):
         FERERO(base, cone=[[1, 1, 1]]).step(two_heads.losses(X))
     with pytest.raises(ValueError, match="expected 3, one per entry of preference, got 2"):
         FERERO(base, [1, 1, 1]).step(two_heads.losses(X))
