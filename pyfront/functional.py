@@ -295,7 +295,8 @@ def pareto_mtl_weights(
     vectors = as_reference_vectors(reference_vectors)
     if vectors.shape[1] != c.shape[0]:
         raise ValueError(
-            f"reference_vectors: expected {c.shape[0]} columns, one per task, got {vectors.shape[1]}"
+            f"reference_vectors: expected {c.shape[0]} columns, one per task, got "
+            f"{vectors.shape[1]}"
         )
     check_index(index, vectors.shape[0])
     choice("phase", phase, get_args(ParetoMtlPhase))

@@ -8,21 +8,21 @@ operator that no call before has held: :class:`Verified`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
-from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE, UNSUPPORTED_PRODUCTS
+from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE
 from pyfront.backend.task_gradients import Row
 from pyfront.gradients.engine import Engine, NoParameterError, explained
 from pyfront.gradients.engines import weighted_gradient
 from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.graph import graph_nodes, reaches
 from pyfront.gradients.losses import widened
+from pyfront.gradients.product_errors import hidden
 from pyfront.gradients.replay import Replay
 
 __all__ = [
@@ -32,8 +32,6 @@ __all__ = [
     "check_norm",
     "check_precision",
     "check_still",
-    "supported",
-    "unsupported",
 ]
 
 SHARE = 1e-3  # of the products: 1e4 times their rounding in float32
@@ -93,7 +91,7 @@ def check_norm(
             f"by their gradients it is ‖d‖² = {squared:g}; it must compute them from the "
             "parameters, and not in half precision"
         )
-    raise _hidden(products, "a part of its derivative is")
+    raise hidden(products, "a part of its derivative is")
 
 
 def check_mixture(
@@ -115,7 +113,7 @@ def check_mixture(
     allowed = SHARE * float(np.linalg.norm(s * values)) + ROUNDING * _length(row) * _length(along)
     allowed *= _coarseness(losses, params)
     if abs(found - expected) > allowed:  # not so where something is not finite
-        raise _hidden(products, "a part of its derivative is")
+        raise hidden(products, "a part of its derivative is")
 
 
 def _coarseness(losses: Sequence[Tensor], params: Sequence[Tensor]) -> float:
@@ -146,7 +144,7 @@ def check_hidden(
             not compute
             or _length(_weighted([losses[task]], np.ones(1), params, GradEngine(), True)) > 0.0
         ):
-            raise _hidden("double_backward", f"the derivative of losses[{task}] is")
+            raise hidden("double_backward", f"the derivative of losses[{task}] is")
     return bool(reaching)
 
 
@@ -173,7 +171,7 @@ def check_still(
         return
     task = next((task for task in tasks if moves([task])), tasks[0])
     if products == "forward":
-        raise _hidden(products, f"the derivative of losses[{task}] is")
+        raise hidden(products, f"the derivative of losses[{task}] is")
     raise ValueError(
         f"closure: along d = Jᵀ v losses[{task}] does not change at all, and by its gradient it "
         "does; the closure must compute it from the parameters at every call, and not in half "
@@ -251,47 +249,3 @@ def check_precision(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
                     f"products='difference': {name}[{index}] is {tensor.dtype}, and a difference "
                     "in half precision has no digits; set products='double_backward' or 'forward'"
                 )
-
-
-# -------------------------------------------------------------------------------------- the errors
-
-
-@contextmanager
-def supported(products: str) -> Iterator[None]:
-    """Turn torch's errors about a missing formula into errors that say what to do."""
-    try:
-        yield
-    except RuntimeError as error:  # of which torch's "not implemented" is a kind
-        text = str(error)
-        if not any(phrase in text for phrase in UNSUPPORTED_PRODUCTS):
-            raise
-        reason = text.splitlines()[0].rstrip(".")
-        raise unsupported(products, reason) from error
-
-
-def unsupported(products: str, reason: str) -> RuntimeError:
-    """Return the error that names a way that may do instead."""
-    if "Nested forward mode" in reason:
-        return RuntimeError(
-            f"products={products!r}: another forward-mode derivative is under way, in another "
-            "thread, in the closure or around the step, and torch allows one at a time in a "
-            "process; let them take turns, or set products='double_backward'"
-        )
-    other = {
-        "double_backward": "give step() a closure and set products='forward' or 'difference'",
-        "forward": "set products='double_backward', or 'difference'",
-    }[products]
-    if "reentrant" in reason:
-        other = "checkpoint with use_reentrant=False, or set products='difference' with a closure"
-    if "scaled_dot_product" in reason:
-        other = "run attention under torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or " + other
-    return RuntimeError(
-        f"products={products!r}: an operator of the losses does not support it ({reason}); {other}"
-    )
-
-
-def _hidden(products: str, what: str) -> RuntimeError:
-    reason = f"{what} hidden from autograd, or a hook changes it by more than a factor"
-    if products == "forward":
-        reason += ", or the closure does not compute its losses from the parameters"
-    return unsupported(products, reason)

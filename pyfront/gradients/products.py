@@ -43,9 +43,8 @@ from pyfront.gradients.product_checks import (
     check_norm,
     check_precision,
     check_still,
-    supported,
-    unsupported,
 )
+from pyfront.gradients.product_errors import supported, unsupported
 from pyfront.gradients.replay import Replay, check_same
 
 __all__ = ["Product", "Products", "gramian_product"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
 from pyfront.methods._adam import adam_step, check_rate, current_rate
+from pyfront.methods._dual import tilted
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report
@@ -125,5 +126,4 @@ def _relative_rates(losses: FloatArray, initial: FloatArray) -> FloatArray:
         return np.ones_like(losses)
     with np.errstate(divide="ignore"):
         logs = np.log(losses) - np.log(initial)  # a ratio could overflow
-    ratios = np.exp(logs - logs.max())
-    return np.asarray(ratios / ratios.mean(), dtype=np.float64)
+    return losses.size * tilted(1.0, logs)

@@ -1,0 +1,52 @@
+"""The errors of a product C v that cannot be taken, which say what to set instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyfront._utils.torch_private import UNSUPPORTED_PRODUCTS
+
+__all__ = ["hidden", "supported", "unsupported"]
+
+
+@contextmanager
+def supported(products: str) -> Iterator[None]:
+    """Turn torch's errors about a missing formula into errors that say what to do."""
+    try:
+        yield
+    except RuntimeError as error:  # of which torch's "not implemented" is a kind
+        text = str(error)
+        if not any(phrase in text for phrase in UNSUPPORTED_PRODUCTS):
+            raise
+        reason = text.splitlines()[0].rstrip(".")
+        raise unsupported(products, reason) from error
+
+
+def unsupported(products: str, reason: str) -> RuntimeError:
+    """Return the error that names a way that may do instead."""
+    if "Nested forward mode" in reason:
+        return RuntimeError(
+            f"products={products!r}: another forward-mode derivative is under way, in another "
+            "thread, in the closure or around the step, and torch allows one at a time in a "
+            "process; let them take turns, or set products='double_backward'"
+        )
+    other = {
+        "double_backward": "give step() a closure and set products='forward' or 'difference'",
+        "forward": "set products='double_backward', or 'difference'",
+    }[products]
+    if "reentrant" in reason:
+        other = "checkpoint with use_reentrant=False, or set products='difference' with a closure"
+    if "scaled_dot_product" in reason:
+        other = "run attention under torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or " + other
+    return RuntimeError(
+        f"products={products!r}: an operator of the losses does not support it ({reason}); {other}"
+    )
+
+
+def hidden(products: str, what: str) -> RuntimeError:
+    """Return the error of a derivative that autograd does not see."""
+    reason = f"{what} hidden from autograd, or a hook changes it by more than a factor"
+    if products == "forward":
+        reason += ", or the closure does not compute its losses from the parameters"
+    return unsupported(products, reason)
