@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyfront._utils.extras import require
+from pyfront._utils.extras import import_extra
 
 __all__ = ["KINDS", "TwoItems", "choose_kind", "multi_digits", "multi_mnist", "read_idx"]
 
@@ -67,7 +67,7 @@ def multi_digits(*, train: int = 20_000, test: int = 5_000, seed: int = 0) -> Tw
 
     Source: the recipe of Sabour et al. 2017 and Lin et al. 2019 (MultiMNIST), on other digits.
     """
-    digits = require("sklearn.datasets", "demo").load_digits()
+    digits = import_extra("sklearn.datasets", "demo").load_digits()
     images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)
     labels = digits.target.astype(np.uint8)
     rng = np.random.default_rng(seed)

@@ -6,20 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import integer
+from pyfront._utils.arguments import integer, require, vector
 
 __all__ = ["ConcaveProblem", "QuadraticProblem", "SineProblem"]
 
 
-def _positive(name: str, values: Sequence[float], count: int) -> Tensor:
-    """`values` as float64 [count], all finite and > 0."""
-    out = torch.as_tensor(values, dtype=torch.float64)
-    if out.shape != (count,):
-        raise ValueError(f"{name}: expected {count} values, got shape {tuple(out.shape)}")
-    for index, value in enumerate(out.tolist()):
-        if not (math.isfinite(value) and value > 0.0):
-            raise ValueError(f"{name}[{index}] = {value}: expected a finite number > 0")
-    return out
+def _positive_tensor(name: str, values: Sequence[float], count: int) -> Tensor:
+    array = vector(name, values, count)
+    require(name, array, above=0.0)
+    return torch.tensor(array)
 
 
 class ConcaveProblem:
@@ -55,7 +50,7 @@ class ConcaveProblem:
     def __init__(self, *, n: int = 20, scales: Sequence[float] = (1.0, 1.0)) -> None:
         """See the class."""
         self.n = integer("n", n, 1)
-        self.scales = _positive("scales", scales, 2)
+        self.scales = _positive_tensor("scales", scales, 2)
 
     def losses(self, theta: Tensor) -> Tensor:
         """The two losses at θ [n], differentiable; [2] in the dtype and on the device of θ."""
@@ -81,7 +76,7 @@ class ConcaveProblem:
         Raises:
             ValueError: a preference that is not a finite number > 0.
         """
-        r = _positive("preference", preference, 2)
+        r = _positive_tensor("preference", preference, 2)
         low, high = -1.0, 1.0
         while low < (middle := 0.5 * (low + high)) < high:  # down to neighbouring floats
             relative = r * self._at(torch.tensor(middle, dtype=torch.float64))
@@ -131,7 +126,7 @@ class QuadraticProblem:
         """See the class."""
         self.num_tasks = integer("num_tasks", num_tasks, 2)
         self.n = num_tasks if n is None else integer("n", n, num_tasks)
-        self.scales = _positive(
+        self.scales = _positive_tensor(
             "scales", [1.0] * num_tasks if scales is None else scales, num_tasks
         )
 
@@ -174,7 +169,7 @@ class QuadraticProblem:
             ValueError: a preference that is not a finite number > 0, or a ray that misses the
                 front (for m > 2 the front does not meet every ray).
         """
-        r = _positive("preference", preference, self.num_tasks)
+        r = _positive_tensor("preference", preference, self.num_tasks)
         p = 1.0 / (r * self.scales)
         p = p / p.sum()
         mean, constant = p.mean(), 1.0 - 1.0 / self.num_tasks

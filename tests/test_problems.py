@@ -103,13 +103,13 @@ def test_a_ray_that_misses_the_front_is_refused():
     ("call", "message"),
     [
         (lambda: ConcaveProblem(n=0), "n = 0"),
-        (lambda: ConcaveProblem(scales=(1.0, 0.0)), r"scales\[1\] = 0.0"),
+        (lambda: ConcaveProblem(scales=(1.0, 0.0)), r"scales\[1\] = 0:"),
         (lambda: ConcaveProblem().front(1), "k = 1"),
         (lambda: ConcaveProblem().point([0.5, math.nan]), r"preference\[1\] = nan"),
         (lambda: ConcaveProblem().point([0.5]), "expected 2 values"),
         (lambda: QuadraticProblem(1), "num_tasks = 1"),
         (lambda: QuadraticProblem(3, n=2), "n = 2"),
-        (lambda: QuadraticProblem(2).point([-1.0, 1.0]), r"preference\[0\] = -1.0"),
+        (lambda: QuadraticProblem(2).point([-1.0, 1.0]), r"preference\[0\] = -1:"),
     ],
 )
 def test_errors_name_the_argument_and_the_value(call, message):

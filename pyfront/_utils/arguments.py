@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ __all__ = [
     "VectorsLike",
     "boolean",
     "choice",
+    "finite_number",
+    "finite_numbers",
     "integer",
     "matrix",
     "number",
@@ -142,3 +144,30 @@ def number(
     else:
         bound = "finite and " + (f"> {above:g}" if above > -math.inf else f"≥ {lowest:g}")
     raise ValueError(f"{name} = {value!r}: must be {bound}")
+
+
+def finite_number(name: str, value: Any) -> float:
+    """Convert anything that is a finite number, not a boolean or text, to a float.
+
+    Raises:
+        ValueError: anything else. Files are checked with it, so there is one type of error.
+    """
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"{name} = {value!r}: expected a number")
+    try:
+        out = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} = {value!r}: expected a number") from error
+    if not math.isfinite(out):
+        raise ValueError(f"{name} = {out}: expected a finite number")
+    return out
+
+
+def finite_numbers(name: str, values: Any) -> tuple[float, ...]:
+    """Convert at least one number to floats; errors as `finite_number`, with the index."""
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise ValueError(f"{name} = {values!r}: expected a sequence of numbers")
+    out = tuple(finite_number(f"{name}[{index}]", value) for index, value in enumerate(values))
+    if not out:
+        raise ValueError(f"{name}: expected at least one number")
+    return out

@@ -1,17 +1,17 @@
-"""Optional dependencies: imported where they are used, and named with their extra when missing."""
+"""Optional dependencies, imported where they are used."""
 
 import importlib
 from types import ModuleType
 
-__all__ = ["require"]
+__all__ = ["import_extra"]
 
 
-def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or say which extra of pyfront installs it.
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import an optional package, or say which extra of pyfront installs it.
 
     Args:
         module: dotted name, e.g. `"matplotlib.figure"`.
-        extra: the extra of pyfront that brings it, e.g. `"plots"`.
+        extra: the extra of pyfront that installs it, e.g. `"plots"`.
 
     Returns:
         The imported module.
@@ -21,7 +21,7 @@ def require(module: str, extra: str) -> ModuleType:
             A package that is there but broken raises its own error.
 
     Example:
-        >>> require("json", "demo").dumps([1])
+        >>> import_extra("json", "demo").dumps([1])
         '[1]'
     """
     try:

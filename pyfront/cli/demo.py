@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pyfront._utils.extras import require
+from pyfront._utils.extras import import_extra
 from pyfront.cli.demo_training import (
     EPOCHS,
     METHODS,
@@ -174,7 +174,7 @@ def run_command(args: argparse.Namespace) -> None:
         args.error("--dataset needs --data")
     try:
         for module in ("matplotlib", "moocore", "tqdm"):  # before the training, not after it
-            require(module, "demo")
+            import_extra(module, "demo")
         data = _load(args)
     except (ImportError, OSError, ValueError) as error:
         args.error(str(error))

@@ -1,6 +1,7 @@
 """What `python -m pyfront demo` trains: a small LeNet by every method, and one network for all."""
 
 import functools
+import io
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import pyfront
-from pyfront._utils.files import replaced
+from pyfront._utils.files import atomic_write
 from pyfront.datasets import TwoItems
 from pyfront.front.front import Front, Solution
 from pyfront.preferences import circle, sample, to_reference_vectors
@@ -214,8 +215,10 @@ def solve(
     every = _every(times, advance)
     _train(net, opt, data, times * epochs, every, lambda: sample(2, 1)[0])
     seconds = time.perf_counter() - begin
-    with replaced(checkpoint) as part:
-        torch.save(net.state_dict(), part)
+    content = io.BytesIO()  # torch itself reports a full disk as a RuntimeError without a name
+    torch.save(net.state_dict(), content)
+    with atomic_write(checkpoint) as part:
+        part.write_bytes(content.getvalue())
     return _measured(net.generate([0.5, 0.5]), data, method.name, (0.5, 0.5), seconds)
 
 

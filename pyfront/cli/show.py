@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pyfront.cli.main import Commands
-from pyfront.front.front import Front, Split
+from pyfront.front.front import Front
 from pyfront.front.measures import MOST_TASKS, non_dominated
-from pyfront.front.solution import SPLIT_NAMES
+from pyfront.front.solution import SPLIT_WORDS, DataSplit
 from pyfront.plots.page import save_page
 from pyfront.plots.pareto import SUFFIXES, plot_front, plot_relative_losses, save_figure
 
@@ -60,7 +60,7 @@ def add_command(commands: Commands) -> None:
 def table(
     front: Front,
     *,
-    split: Split | None = None,
+    split: DataSplit | None = None,
     reference: Sequence[float] | None = None,
     metrics: Sequence[str] = (),
 ) -> list[str]:
@@ -94,13 +94,13 @@ def table(
     chosen = [f"solution {index}", best.method, *filter(None, [best.checkpoint])]
     kept = len(front.non_dominated(split))
     return [
-        f"{_count(len(front))}, {kept} not dominated ({SPLIT_NAMES[split]} losses)",
+        f"{_count(len(front))}, {kept} not dominated ({SPLIT_WORDS[split]} losses)",
         *("", *solutions, "", *_methods(front, split, corner)),
         *("", "best compromise (knee): " + ", ".join(map(_printable, chosen))),
     ]
 
 
-def _solution_cells(front: Front, split: Split, metrics: Sequence[str]) -> Iterator[list[str]]:
+def _solution_cells(front: Front, split: DataSplit, metrics: Sequence[str]) -> Iterator[list[str]]:
     """A row a solution: its losses, its angle to the ray, and whether another dominates it."""
     points = front.losses(split)
     shown = min(points.shape[1], _MOST_TASKS)
@@ -121,7 +121,7 @@ def _solution_cells(front: Front, split: Split, metrics: Sequence[str]) -> Itera
         ]
 
 
-def _methods(front: Front, split: Split, corner: Sequence[float]) -> list[str]:
+def _methods(front: Front, split: DataSplit, corner: Sequence[float]) -> list[str]:
     """The table of the methods, and what its numbers refer to."""
     if front[0].num_tasks > MOST_TASKS:
         return [f"hypervolume and IGD+ are computed for at most {MOST_TASKS} tasks"]
@@ -131,7 +131,7 @@ def _methods(front: Front, split: Split, corner: Sequence[float]) -> list[str]:
     ]
 
 
-def _method_cells(front: Front, split: Split, corner: Sequence[float]) -> Iterator[list[str]]:
+def _method_cells(front: Front, split: DataSplit, corner: Sequence[float]) -> Iterator[list[str]]:
     """A row a method: all at one reference point, against one target."""
     target = front.non_dominated(split)
     yield ["method", "solutions", "hypervolume", "IGD+"]

@@ -1,42 +1,54 @@
-"""`Front`: the record of the solutions that runs with different preferences and methods found."""
+"""`Front`: the solutions that runs with different preferences and methods found."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 from pyfront.front import files as front_files
 from pyfront.front.measured import MeasuredSolutions
-from pyfront.front.solution import Solution, Split
+from pyfront.front.solution import Solution, check_tasks
+from pyfront.front.tables import aligned, solution_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Front", "Solution", "Split"]
+__all__ = ["Front", "Solution"]
 
 
 class Front(MeasuredSolutions):
-    """Solutions in the order in which they were added, all with the same number of tasks.
+    """Solutions of the same tasks, in the order in which they were added.
 
-    A sequence: `len`, iteration, `front[0]`; a slice is a `Front`. What is measured on it takes a
-    split, "test" by default; solutions without test losses are measured with `split="train"`.
+    A sequence: `len`, iteration, `front[0]`; a slice is a `Front`. Its measures take a `split`,
+    "train" or "test"; the default, `common_split`, is "test" if every solution has test losses.
 
     Args:
-        solutions: what to begin with.
+        solutions: the first solutions.
+        tasks: m names, which solutions without names get when they are added.
 
     Raises:
-        ValueError: solutions with different numbers of tasks.
+        ValueError: solutions with different numbers or names of tasks; a name that is empty, a
+            number or there twice.
 
     Example:
-        >>> front = Front()
+        >>> front = Front(tasks=["segmentation", "depth"])
         >>> front.add(Solution(method="a", train_losses=[1.0, 3.0]))
         >>> front.add(Solution(method="b", train_losses=[2.0, 4.0]))
-        >>> [s.method for s in front.non_dominated("train")]
+        >>> front
+        Front: 2 solutions, 2 tasks, training losses
+           method  preference  segmentation  depth
+        0  a       any                    1      3
+        1  b       any                    2      4
+        >>> [s.method for s in front.non_dominated()]
         ['a']
     """
 
-    def __init__(self, solutions: Iterable[Solution] = ()) -> None:
+    def __init__(
+        self, solutions: Iterable[Solution] = (), *, tasks: Sequence[str] | None = None
+    ) -> None:
         """See the class."""
         self._solutions: list[Solution] = []
+        self._tasks = None if tasks is None else check_tasks(tasks)
         for solution in solutions:
             self.add(solution)
 
@@ -45,27 +57,38 @@ class Front(MeasuredSolutions):
 
         Raises:
             TypeError: not a `Solution`.
-            ValueError: another number of tasks than the solutions before it.
+            ValueError: another number of tasks, or other names, than the solutions before it.
         """
+        self._add(solution, f"solution {len(self)}")
+
+    def _add(self, solution: Solution, source: str) -> None:
+        """Append one solution; errors name its `source`."""
         if not isinstance(solution, Solution):
             raise TypeError(f"solution: expected a Solution, got {type(solution).__name__}")
+        if self._tasks is not None and solution.tasks is None:
+            solution = replace(solution, tasks=check_tasks(self._tasks, solution.num_tasks))
         if self._solutions and solution.num_tasks != self[0].num_tasks:
             raise ValueError(
-                f"solution {len(self)} has {solution.num_tasks} tasks, those before it "
-                f"{self[0].num_tasks}"
+                f"{source} has {solution.num_tasks} tasks, those before it {self[0].num_tasks}"
+            )
+        names = self._tasks or (self[0].tasks if self else solution.tasks)
+        if solution.tasks != names:
+            raise ValueError(
+                f"{source} has tasks {_list(solution.tasks)}, those before it "
+                f"{_list(names)}; Front(solutions, tasks=...) names those without"
             )
         self._solutions.append(solution)
 
     @classmethod
     def merge(cls, fronts: Iterable["Front"]) -> Self:
-        """The solutions of several fronts, in order, in one.
+        """Join the solutions of several fronts, in order.
 
         A solution that is equal to an earlier one in every field is a copy and is left out. Two
         runs of one method and preference that differ in any number are two solutions, and both
         stay.
 
         Raises:
-            ValueError: solutions with another number of tasks than those before; names the front.
+            ValueError: solutions with other tasks than those before; names the front.
 
         Example:
             >>> front = Front([Solution(method="a", train_losses=[1.0, 1.0])])
@@ -76,48 +99,45 @@ class Front(MeasuredSolutions):
         seen = set()
         for index, front in enumerate(fronts):
             for s in front:
-                losses = (s.train_losses, s.test_losses, s.preference)
+                losses = (s.train_losses, s.test_losses, s.preference, s.tasks)
                 identity = (s.method, *losses, frozenset(s.metrics.items()), s.checkpoint)
                 if identity in seen:
                     continue
-                if merged and s.num_tasks != merged[0].num_tasks:
-                    raise ValueError(
-                        f"fronts[{index}] has {s.num_tasks} tasks, those before it "
-                        f"{merged[0].num_tasks}"
-                    )
                 seen.add(identity)
-                merged.add(s)
+                merged._add(s, f"fronts[{index}]")
         return merged
 
     def __len__(self) -> int:
-        """Number of solutions."""
+        """Return the number of solutions."""
         return len(self._solutions)
 
     def __iter__(self) -> Iterator[Solution]:
-        """The solutions in order."""
+        """Iterate over the solutions in order."""
         return iter(self._solutions)
 
     def __getitem__(self, index: Any) -> Any:
-        """One solution, or a `Front` for a slice."""
+        """Return one solution, or a `Front` for a slice."""
         found = self._solutions[index]
         return Front(found) if isinstance(index, slice) else found
 
     def __eq__(self, other: object) -> bool:
-        """Equal solutions in the same order."""
+        """Tell whether the solutions are equal and in the same order."""
         return isinstance(other, Front) and self._solutions == other._solutions
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
-        """The size and the methods."""
-        return f"Front({len(self)} solutions: {', '.join(self.by_method())})"
+        """Show a table of the solutions; the middle of a long front is left out."""
+        rows = aligned(solution_rows(self), texts=(1, 2)) if self else []
+        return "\n".join([self._caption(), *rows])
 
     def to_pandas(self) -> "DataFrame":
-        """A table with one row a solution, in order.
+        """Return a table with one row per solution, in order.
 
         Columns: ``method``, ``checkpoint``, then ``preference/0`` …, ``train_loss/0`` …,
         ``test_loss/0`` …, and ``metric/NAME``, those that any solution has; what a solution does
-        not have is missing there.
+        not have is missing there. Tasks with names have them in place of the numbers:
+        ``train_loss/depth``.
 
         Raises:
             ImportError: pandas is not installed.
@@ -130,7 +150,7 @@ class Front(MeasuredSolutions):
 
     @classmethod
     def from_pandas(cls, table: "DataFrame") -> Self:
-        """The front in a table that `to_pandas` made; rows may have been left out or reordered.
+        """Read a table that `to_pandas` made; rows may have been left out or reordered.
 
         Raises:
             TypeError: not a `DataFrame`.
@@ -162,3 +182,7 @@ class Front(MeasuredSolutions):
             return cls(solutions)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _list(tasks: Sequence[str] | None) -> str:
+    return "without names" if tasks is None else ", ".join(tasks)

@@ -1,4 +1,4 @@
-"""What is measured on a sequence of solutions: the half of `Front` that only looks."""
+"""`MeasuredSolutions`: the measures of a `Front`, none of which changes it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyfront._utils.arguments import VectorLike, require, vector
+from pyfront._utils.arguments import VectorLike, finite_numbers, require, vector
 from pyfront.front import measures
 from pyfront.front.measures import Hypervolume
-from pyfront.front.solution import Solution, Split, finite_numbers
+from pyfront.front.solution import SPLIT_WORDS, DataSplit, Solution
+from pyfront.front.tables import count_of, html_table, solution_rows
 from pyfront.preferences import as_preference
 
 __all__ = ["MeasuredSolutions"]
 
 
 class MeasuredSolutions(Sequence[Solution], ABC):
-    """Solutions with one number of tasks, and what is measured on them; `Front` is the one to use.
+    """A sequence of solutions of the same tasks, with its measures. `Front` is the public class.
 
-    Everything takes a split, "test" by default; solutions without test losses are measured with
-    ``split="train"``, and `common_split` tells which one all solutions have.
+    Every measure takes `split`, "train" or "test". By default it is `common_split`: "test" if every
+    solution has test losses, otherwise "train".
     """
 
     @abstractmethod
@@ -30,24 +31,32 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         """Hold these solutions."""
 
     def by_method(self) -> dict[str, Self]:
-        """The solutions of each method, the methods in the order of their first solution."""
+        """Return the solutions of each method, the methods in the order of their first solution."""
         methods = dict.fromkeys(s.method for s in self)
         return {name: type(self)(s for s in self if s.method == name) for name in methods}
 
     @property
-    def common_split(self) -> Split:
-        """ "test" if every solution has test losses, otherwise "train"."""
+    def common_split(self) -> DataSplit:
+        """The default of `split`: "test" if every solution has test losses, otherwise "train"."""
         return "train" if any(s.test_losses is None for s in self) else "test"
 
-    def losses(self, split: Split = "test") -> NDArray[np.float64]:
-        """The losses of all solutions, [len, m] float64.
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the m tasks; "task 1", "task 2", … where the solutions have none."""
+        if not self:
+            return ()
+        return tuple(self[0].tasks or (f"task {task + 1}" for task in range(self[0].num_tasks)))
+
+    def losses(self, split: DataSplit | None = None) -> NDArray[np.float64]:
+        """Return the losses of all solutions, [len, m] float64.
 
         Args:
-            split: "train" or "test".
+            split: "train", "test" or, by default, `common_split`.
 
         Raises:
             ValueError: another split, or a solution without test losses; names its index.
         """
+        split = self.common_split if split is None else split
         if split not in ("train", "test"):
             raise ValueError(f"split = {split!r}: expected 'train' or 'test'")
         rows = [s.losses(split) for s in self]
@@ -58,7 +67,7 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         return np.array(rows, dtype=np.float64).reshape(len(self), tasks)
 
     def metric(self, name: str) -> NDArray[np.float64]:
-        """One metric of all solutions, [len] float64.
+        """Return one metric of all solutions, [len] float64.
 
         Raises:
             ValueError: a solution that has no metric of this name; names it and those it has.
@@ -75,16 +84,16 @@ class MeasuredSolutions(Sequence[Solution], ABC):
                 raise ValueError(f"solution {index} has no metric {name!r}; it has: {known}")
         return np.array([s.metrics[name] for s in self], dtype=np.float64)
 
-    def non_dominated(self, split: Split = "test") -> Self:
-        """The solutions that no other one dominates, in order; equal ones stay together.
+    def non_dominated(self, split: DataSplit | None = None) -> Self:
+        """Return the solutions that no other one dominates, in order; equal ones are all kept.
 
         k dominates i when l_k ≤ l_i in every task and l_k < l_i in at least one.
         """
         kept = measures.non_dominated(self.losses(split))
         return type(self)(s for s, keep in zip(self, kept, strict=True) if keep)
 
-    def reference_point(self, split: Split = "test") -> NDArray[np.float64]:
-        """A reference point for `hypervolume`, a tenth beyond the worst loss of each task, [m].
+    def reference_point(self, split: DataSplit | None = None) -> NDArray[np.float64]:
+        """Return a reference point for `hypervolume`: a tenth beyond each task's worst loss, [m].
 
         Fronts are compared at one point: take it from all of them, ``Front.merge(fronts)``.
 
@@ -99,17 +108,17 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         self._require_solutions()
         return measures.reference_point(self.losses(split))
 
-    def hypervolume(self, reference: ArrayLike, split: Split = "test") -> Hypervolume:
-        """The volume of {z : l_k ≤ z ≤ reference for some solution k}; bigger is better.
+    def hypervolume(self, reference: ArrayLike, split: DataSplit | None = None) -> Hypervolume:
+        """Return the volume of {z : l_k ≤ z ≤ reference for some solution k}; bigger is better.
 
         Args:
             reference: m finite numbers, none below a loss of any solution.
-            split: "train" or "test".
+            split: "train", "test" or, by default, `common_split`.
 
         Returns:
-            A float. It is exact unless that would take too long (many
-            solutions and more than 6 tasks or so); ``.exact`` tells, and an approximation prints
-            with "≈". Two of them with different ``.reference`` cannot be compared.
+            A float. It is exact unless that would take too long (many solutions and more than 6
+            tasks or so): see ``.exact``; an approximation prints with "≈". Two hypervolumes with
+            different ``.reference`` or ``.split`` cannot be compared.
 
         Raises:
             ValueError: an empty front, more than 31 tasks, a reference of the wrong shape or not
@@ -133,10 +142,12 @@ class MeasuredSolutions(Sequence[Solution], ABC):
                 f"reference[{task}] = {corner[task]:g} is below loss {task} of solution {index}, "
                 f"{points[index, task]:g}"
             )
-        return measures.hypervolume(points, corner)
+        return measures.hypervolume(points, corner, self.common_split if split is None else split)
 
-    def igd_plus(self, target: MeasuredSolutions | ArrayLike, split: Split = "test") -> float:
-        """How far the solutions are from covering a target front; less is better.
+    def igd_plus(
+        self, target: MeasuredSolutions | ArrayLike, split: DataSplit | None = None
+    ) -> float:
+        """Measure how far the solutions are from covering a target front; less is better.
 
         IGD+ = mean over z in target of min over solutions l of ‖max(l − z, 0)‖₂. It is 0 when
         every point of the target is reached or dominated.
@@ -144,7 +155,7 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         Args:
             target: a `Front`, whose losses on the same split count, or points [k, m], for example
                 of a front that is known in closed form.
-            split: "train" or "test".
+            split: "train", "test" or, by default, `common_split`.
 
         Raises:
             ValueError: no solution, more than 31 tasks, or a target that is empty, not finite or of
@@ -161,6 +172,7 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         inverted generational distance, 2015.
         """
         self._require_solutions()
+        split = self.common_split if split is None else split
         losses = target.losses(split) if isinstance(target, MeasuredSolutions) else target
         points = np.asarray(losses, dtype=np.float64)
         tasks = self[0].num_tasks
@@ -170,8 +182,8 @@ class MeasuredSolutions(Sequence[Solution], ABC):
             finite_numbers(f"target[{index}]", row.tolist())
         return measures.igd_plus(self.losses(split), points)
 
-    def angles(self, split: Split = "test") -> NDArray[np.float64]:
-        """The angle of each solution's losses to the ray of its preference, [len] in degrees.
+    def angles(self, split: DataSplit | None = None) -> NDArray[np.float64]:
+        """Return the angle of each solution's losses to its preference's ray, [len] in degrees.
 
         The ray is l ∝ 1/r, where EPO is meant to end; NaN for a solution without a preference, 0
         where all losses are 0. If r_j = 0 for some tasks, the ray is the limit of equal small
@@ -185,8 +197,8 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         """
         return measures.angles(self.losses(split), measures.rays(self._preferences()))
 
-    def relative_losses(self, split: Split = "test") -> NDArray[np.float64]:
-        """The relative loss profile r∘l of each solution, with r scaled to sum 1, [len, m].
+    def relative_losses(self, split: DataSplit | None = None) -> NDArray[np.float64]:
+        """Return the relative losses r∘l of each solution, with r scaled to sum 1, [len, m].
 
         It is flat where the losses are in the proportion that was asked for; NaN for a solution
         without a preference.
@@ -207,20 +219,21 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         *,
         preference: VectorLike | None = None,
         weights: VectorLike | None = None,
-        split: Split = "test",
+        split: DataSplit | None = None,
     ) -> Solution:
-        """One of the non-dominated solutions; the first one where several are equally good.
+        """Choose one of the non-dominated solutions; the first where several are equally good.
 
-        With a preference, the solution whose losses make the smallest angle with its ray l ∝ 1/r;
-        with weights, the one with the least Σ_j w_j l_j; without either, the knee. The knee is,
-        with every task scaled from 0 (best) to 1 (worst), the solution farthest below the plane
-        Σ_j l_j = 1 through the unit vectors, and if none lies below it (a concave front), the one
-        whose worst task is best.
+        With a preference, the solution whose losses make the smallest angle with the ray l ∝ 1/r;
+        with weights, the one with the least Σ_j w_j l_j; without either, the knee. The knee scales
+        the losses of every task to z from 0 (best) to 1 (worst), so the units of the losses do not
+        matter. It is the solution farthest below the plane Σ_j z_j = 1 and, where none lies below
+        it (a concave front), the one with the least max_j z_j, then the least Σ_j z_j. Solutions
+        whose difference may be rounding are equally good.
 
         Args:
             preference: r, m numbers ≥ 0, one of them > 0.
             weights: w, the same.
-            split: "train" or "test".
+            split: "train", "test" or, by default, `common_split`.
 
         Raises:
             ValueError: an empty front, both a preference and weights, or numbers that are not as
@@ -230,9 +243,9 @@ class MeasuredSolutions(Sequence[Solution], ABC):
             >>> from pyfront import Front
             >>> points = [[0, 1], [0.2, 0.3], [1, 0]]
             >>> front = Front(Solution(method="a", train_losses=p) for p in points)
-            >>> front.choose(split="train").train_losses
+            >>> front.choose().train_losses
             (0.2, 0.3)
-            >>> front.choose(weights=[9, 1], split="train").train_losses
+            >>> front.choose(weights=[9, 1]).train_losses
             (0.0, 1.0)
 
         Source: Das, On characterizing the "knee" of the Pareto curve based on normal-boundary
@@ -246,23 +259,35 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         if preference is not None:
             r = as_preference(preference, positive=False, length=self[0].num_tasks)
             ray = measures.rays(r[None])
-            index = int(measures.angles(points, ray).argmin())
+            index = measures.first_least(
+                measures.angles(points, ray), measures.ROUNDING * r.size * 90.0
+            )
         elif weights is not None:
             w = vector("weights", weights, self[0].num_tasks)
             require("weights", w, lowest=0.0)
             if not w.any():
                 raise ValueError("weights: at least one entry must be > 0")
-            index = int((points @ w).argmin())
+            size = (np.abs(points) @ w).max()
+            index = measures.first_least(points @ w, measures.ROUNDING * w.size * size)
         else:
             index = measures.knee(points)
         return best[index]
+
+    def _repr_html_(self) -> str:
+        return html_table(self._caption(), solution_rows(self))
+
+    def _caption(self) -> str:
+        """Say how many solutions and tasks there are, and whose losses are shown."""
+        tasks = "1 task" if len(self.tasks) == 1 else f"{len(self.tasks)} tasks"
+        words = SPLIT_WORDS[self.common_split]
+        return f"Front: {count_of(len(self))}, {tasks}, {words} losses" if self else "Front: empty"
 
     def _require_solutions(self) -> None:
         if not self:
             raise ValueError("front: holds no solution")
 
     def _preferences(self) -> NDArray[np.float64]:
-        """r of all solutions, [len, m]; NaN for those without one."""
+        """Return r of all solutions, [len, m]; NaN for those without one."""
         tasks = self[0].num_tasks if self else 0
         rows = [s.preference or [np.nan] * tasks for s in self]
         return np.array(rows, dtype=np.float64).reshape(len(self), tasks)

@@ -1,59 +1,64 @@
 """`Solution`: the record of one trained model."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["SPLIT_NAMES", "Solution", "Split", "finite_number", "finite_numbers"]
+from pyfront._utils.arguments import finite_number, finite_numbers
+from pyfront.front.tables import html_table
 
-Split = Literal["train", "test"]
-SPLIT_NAMES = {"train": "training", "test": "test"}
+__all__ = ["SPLIT_WORDS", "DataSplit", "Solution", "check_tasks"]
 
-
-def finite_number(name: str, value: Any) -> float:
-    """``value`` as a float; a ``ValueError`` names anything that is not a finite number."""
-    if isinstance(value, bool | str | bytes):
-        raise ValueError(f"{name} = {value!r}: expected a number")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} = {value!r}: expected a number") from error
-    if not math.isfinite(number):
-        raise ValueError(f"{name} = {number}: expected a finite number")
-    return number
+#: The part of the data on which losses were measured.
+DataSplit: TypeAlias = Literal["train", "test"]
+#: What stands before "losses" in tables and pictures.
+SPLIT_WORDS: dict[DataSplit, str] = {"train": "training", "test": "test"}
 
 
-def finite_numbers(name: str, values: Any) -> tuple[float, ...]:
-    """``values`` as floats, at least one; errors as `finite_number`, with the index."""
-    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
-        raise ValueError(f"{name} = {values!r}: expected a sequence of numbers")
-    out = tuple(finite_number(f"{name}[{index}]", value) for index, value in enumerate(values))
-    if not out:
-        raise ValueError(f"{name}: expected at least one number")
-    return out
+def check_tasks(tasks: Any, count: int | None = None) -> tuple[str, ...]:
+    """Check names of tasks: different, not empty, and no numbers, which are places in tables.
+
+    Raises:
+        ValueError: anything else, or another number of names than `count`; names the entry.
+    """
+    if isinstance(tasks, str) or not isinstance(tasks, Sequence) or not tasks:
+        raise ValueError(f"tasks = {tasks!r}: expected a sequence of names")
+    for index, name in enumerate(tasks):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"tasks[{index}] = {name!r}: expected a name")
+        if name.isdecimal():
+            raise ValueError(f"tasks[{index}] = {name!r}: expected a name, got a number")
+        if name in tasks[:index]:
+            raise ValueError(f"tasks[{index}] = {name!r}: the same as tasks[{tasks.index(name)}]")
+    if count is not None and len(tasks) != count:
+        raise ValueError(f"tasks: {len(tasks)} names for {count} tasks")
+    return tuple(tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """One trained model: what was asked for, what came out, and where the model lies.
+    """Record one trained model: what was asked for, what came out, and where the model is stored.
 
     Args:
         method: the name of the method.
-        train_losses: l on the training set, m finite numbers.
+        train_losses: l on the training set, m finite numbers; or a dict of them by the names of the
+            tasks, as may be what follows.
         test_losses: l on the test set, m finite numbers, or None.
         preference: r, m numbers ≥ 0, one of them > 0, or None for a method that takes none.
         metrics: any further finite numbers by name (accuracies, seconds, …).
-        checkpoint: the path of the file that holds the trained model, or None. It is kept as it was
-            given: nothing looks whether the file is there.
+        checkpoint: the path of the file that holds the trained model, or None. Whether the file
+            exists is not checked.
+        tasks: the names of the m tasks, in the order of the losses, or None. They are shown in
+            tables and pictures.
 
     Raises:
         ValueError: a number that is not finite, a preference that is < 0 or all zero, or differing
-            lengths; names the field, the index and the value.
+            lengths; names the field, the index and the value. Names of tasks that are empty,
+            equal or numbers.
 
     Example:
-        >>> Solution(method="EPO", preference=[0.5, 0.5], train_losses=[0.2, 0.2]).num_tasks
-        2
+        >>> Solution(method="EPO", train_losses=[0.2, 0.4], tasks=["segmentation", "depth"])
+        Solution(method='EPO', train_losses=(0.2, 0.4), tasks=('segmentation', 'depth'))
     """
 
     method: str
@@ -62,6 +67,7 @@ class Solution:
     preference: Sequence[float] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     checkpoint: str | None = None
+    tasks: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Check and freeze what was given."""
@@ -69,6 +75,7 @@ class Solution:
             value = getattr(self, name)
             if not (isinstance(value, str) or (optional and value is None)):
                 raise ValueError(f"{name} = {value!r}: expected a string")
+        self._order_by_tasks()
         object.__setattr__(self, "train_losses", finite_numbers("train_losses", self.train_losses))
         for name in ("test_losses", "preference"):
             values = getattr(self, name)
@@ -87,14 +94,51 @@ class Solution:
             raise ValueError(f"metrics = {self.metrics!r}: expected numbers by name")
         metrics = {str(k): finite_number(f"metrics[{k!r}]", v) for k, v in self.metrics.items()}
         object.__setattr__(self, "metrics", metrics)
+        if self.tasks is not None:
+            object.__setattr__(self, "tasks", check_tasks(self.tasks, self.num_tasks))
+
+    def _order_by_tasks(self) -> None:
+        """Turn dicts of numbers by task into sequences in the order of the tasks."""
+        if isinstance(self.train_losses, Mapping) and self.tasks is None:
+            object.__setattr__(self, "tasks", check_tasks(tuple(self.train_losses)))
+        for name in ("train_losses", "test_losses", "preference"):
+            values = getattr(self, name)
+            if isinstance(values, Mapping):
+                if self.tasks is None or set(values) != set(self.tasks):
+                    raise ValueError(
+                        f"{name} = {values!r}: expected one value for each of {self.tasks}"
+                    )
+                object.__setattr__(self, name, [values[task] for task in self.tasks])
+
+    def __repr__(self) -> str:
+        """Show the fields that were given."""
+        shown = ((item.name, getattr(self, item.name)) for item in fields(self))
+        parts = [f"{name}={value!r}" for name, value in shown if value is not None and value != {}]
+        return f"Solution({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Show a table with one row per task, for notebooks."""
+        names = self.tasks or [f"task {task}" for task in range(1, self.num_tasks + 1)]
+        columns = [("task", names)] + [
+            (title, [f"{value:.4g}" for value in values])
+            for title, values in (
+                ("preference", self.preference),
+                ("training loss", self.train_losses),
+                ("test loss", self.test_losses),
+            )
+            if values is not None
+        ]
+        notes = [self.method, *(f"{name} {value:.4g}" for name, value in self.metrics.items())]
+        caption = ", ".join([*notes, *filter(None, [self.checkpoint])])
+        return html_table(caption, zip(*([title, *cells] for title, cells in columns), strict=True))
 
     @property
     def num_tasks(self) -> int:
-        """m."""
+        """The number of tasks, m."""
         return len(self.train_losses)
 
-    def losses(self, split: Split) -> Sequence[float] | None:
-        """l on one split; None where the test losses were not measured.
+    def losses(self, split: DataSplit) -> Sequence[float] | None:
+        """Return l on one split; None where the test losses were not measured.
 
         Raises:
             ValueError: a split that is neither "train" nor "test".

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pyfront._utils.extras import require
-from pyfront._utils.files import replaced
-from pyfront.front.front import Front, Solution, Split
+from pyfront._utils.extras import import_extra
+from pyfront._utils.files import atomic_write
+from pyfront.front.front import Front, Solution
 from pyfront.front.measures import Floats, rays
-from pyfront.front.solution import SPLIT_NAMES
+from pyfront.front.solution import SPLIT_WORDS, DataSplit
 from pyfront.plots.style import COLOURS, drawn_split, share_text
 
 __all__ = ["save_page"]
@@ -22,7 +22,7 @@ _MARKS = ("circle", "square", "diamond", "cross", "x")  # those that plotly has 
 
 
 def save_page(
-    front: Front, path: str | PathLike[str], *, split: Split | None = None, title: str = "front"
+    front: Front, path: str | PathLike[str], *, split: DataSplit | None = None, title: str = "front"
 ) -> None:
     """Write an interactive page of a front, all or nothing; it needs no network.
 
@@ -49,7 +49,7 @@ def save_page(
         ValueError: front: holds no solution, so there is nothing to draw
     """
     split = drawn_split(front, split)
-    drawn = SPLIT_NAMES[split]
+    drawn = SPLIT_WORDS[split]
     page = {
         "traces": _traces(front, split),
         "layout": _layout(front[0].num_tasks, drawn),
@@ -61,11 +61,11 @@ def save_page(
     text = template.substitute(
         title=html.escape(title),
         subtitle=f"{solutions}, {drawn} losses",
-        plotly=require("plotly.offline", "html").get_plotlyjs(),
+        plotly=import_extra("plotly.offline", "html").get_plotlyjs(),
         # no end tag and no comment can begin inside the script element
         page=json.dumps(page, allow_nan=False).replace("<", r"\u003c"),
     )
-    with replaced(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -92,7 +92,7 @@ def _details(s: Solution) -> list[tuple[str, str]]:
     ]
 
 
-def _traces(front: Front, split: Split) -> list[dict[str, Any]]:
+def _traces(front: Front, split: DataSplit) -> list[dict[str, Any]]:
     """What plotly draws; `meta` is the index of the solution at each point."""
     indices: dict[str, list[int]] = {method: [] for method in front.by_method()}
     for index, s in enumerate(front):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyfront._utils.files import replaced
-from pyfront.front.front import Front, Split
+from pyfront._utils.files import atomic_write
+from pyfront.front.front import Front
 from pyfront.front.measures import rays
-from pyfront.front.solution import SPLIT_NAMES
+from pyfront.front.solution import SPLIT_WORDS, DataSplit
 from pyfront.plots.style import (
     drawn_split,
     legend_below,
@@ -33,7 +33,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 _LABEL_ROOM = np.array([0.13, 0.03])
 
 
-def plot_front(front: Front, *, split: Split | None = None, title: str = "") -> "Figure":
+def plot_front(front: Front, *, split: DataSplit | None = None, title: str = "") -> "Figure":
     """The picture of a front: in the plane, in space, or in parallel coordinates.
 
     Two or three tasks are drawn as they are. A preference r is the ray l ∝ 1/r, where EPO is meant
@@ -95,7 +95,7 @@ def save_figure(figure: "Figure", path: str | PathLike[str]) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"path = {str(path)!r}: expected the ending {', '.join(SUFFIXES)}")
-    with replaced(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, format=suffix[1:], dpi=150)
 
 
@@ -144,14 +144,14 @@ def _label_ray(axes: "Axes", end: NDArray[np.float64], text: str, *, right: bool
     )
 
 
-def _draw_dominated(axes: "Axes", front: Front, split: Split) -> None:
+def _draw_dominated(axes: "Axes", front: Front, split: DataSplit) -> None:
     """The area that the solutions of all methods dominate, up to the edge of the picture."""
     points = np.unique(front.non_dominated(split).losses(split), axis=0)  # by the first loss
     right, top = _corner(axes, 2)
     steps = np.repeat(points, 2, axis=0)
     x = [*steps[:, 0], right, right]
     y = [top, *steps[:, 1], top]
-    axes.fill(x, y, color="0.94", lw=0, zorder=0, label=f"dominated, {SPLIT_NAMES[split]}")
+    axes.fill(x, y, color="0.94", lw=0, zorder=0, label=f"dominated, {SPLIT_WORDS[split]}")
 
 
 def _draw_method(axes: "Axes", front: Front, method: str, style: dict[str, Any]) -> None:

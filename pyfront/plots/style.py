@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfront._utils.extras import require
-from pyfront.front.front import Front, Split
+from pyfront._utils.extras import import_extra
+from pyfront.front.front import Front
+from pyfront.front.solution import DataSplit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def drawn_split(front: Front, split: Split | None) -> Split:
+def drawn_split(front: Front, split: DataSplit | None) -> DataSplit:
     """The split to draw, `front.common_split` for None; an error where nothing can be drawn."""
     if len(front) == 0:
         raise ValueError("front: holds no solution, so there is nothing to draw")
@@ -41,7 +42,7 @@ def drawn_split(front: Front, split: Split | None) -> Split:
 
 def new_figure() -> "Figure":
     """An empty figure without any global state of matplotlib."""
-    figure: Figure = require("matplotlib.figure", "plots").Figure(
+    figure: Figure = import_extra("matplotlib.figure", "plots").Figure(
         figsize=(7.5, 6.0), layout="constrained"
     )
     return figure

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pyfront.front.front import Front, Split
-from pyfront.front.solution import SPLIT_NAMES
+from pyfront.front.front import Front
+from pyfront.front.solution import SPLIT_WORDS, DataSplit
 from pyfront.plots.style import COLOURS, drawn_split, legend_below, method_styles, new_figure, plain
 from pyfront.report import Report
 
@@ -20,7 +20,7 @@ __all__ = ["plot_parallel", "plot_relative_losses", "plot_weights"]
 _PHASE_GREY = {"feasibility": "0.85", "balance": "0.9", "descent": "0.97", "convergence": "0.93"}
 
 
-def plot_parallel(front: Front, *, split: Split | None = None, title: str = "") -> "Figure":
+def plot_parallel(front: Front, *, split: DataSplit | None = None, title: str = "") -> "Figure":
     """A front of many tasks: one vertical axis a task, one line a solution.
 
     Each axis goes from the least to the largest loss of its task, which are written at its ends.
@@ -60,12 +60,14 @@ def plot_parallel(front: Front, *, split: Split | None = None, title: str = "") 
         axes.plot([], [], ":", color="0.4", label="dotted: dominated by another")
     _draw_axes_of_tasks(axes, low, high)
     axes.set_title(plain(title), pad=24)
-    axes.set_ylabel(f"{SPLIT_NAMES[split]} loss, each task from its least to its largest")
+    axes.set_ylabel(f"{SPLIT_WORDS[split]} loss, each task from its least to its largest")
     legend_below(axes)
     return figure
 
 
-def plot_relative_losses(front: Front, *, split: Split | None = None, title: str = "") -> "Figure":
+def plot_relative_losses(
+    front: Front, *, split: DataSplit | None = None, title: str = ""
+) -> "Figure":
     """The relative loss profile r∘l, task by task: flat is what the preference asked for.
 
     r is scaled to sum 1. Thin lines are the solutions, the thick one with marks is the mean of a
@@ -108,7 +110,7 @@ def plot_relative_losses(front: Front, *, split: Split | None = None, title: str
         axes.plot(place, profiles.mean(axis=0), "-", lw=2, ms=7, label=name, **style)
     _name_tasks(axes, len(place))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.set_ylabel(f"relative {SPLIT_NAMES[split]} loss r∘l")
+    axes.set_ylabel(f"relative {SPLIT_WORDS[split]} loss r∘l")
     axes.set_title(plain(title))
     axes.spines[["top", "right"]].set_visible(False)
     legend_below(axes)

@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any
 
 from pyfront._utils.arguments import integer
-from pyfront._utils.extras import require
+from pyfront._utils.extras import import_extra
 from pyfront.front.front import Front, Solution
 from pyfront.sweeps.runs import Run, RunFolder, as_runs, run_seed
 from pyfront.sweeps.workers import (
@@ -222,7 +222,7 @@ class _Bar:
         if wanted is False:
             return
         try:
-            tqdm = require("tqdm", "sweep").tqdm
+            tqdm = import_extra("tqdm", "sweep").tqdm
         except ImportError:
             if wanted:
                 raise

@@ -158,8 +158,8 @@ def test_a_missing_package_is_named_before_the_training(tmp_path, monkeypatch, c
         return importlib.import_module(module)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pyfront.cli.demo.require", require)
-    monkeypatch.setattr("pyfront.datasets.require", require)
+    monkeypatch.setattr("pyfront.cli.demo.import_extra", require)
+    monkeypatch.setattr("pyfront.datasets.import_extra", require)
     monkeypatch.setattr("pyfront.cli.demo._demo", lambda *_: pytest.fail("it began to train"))
     with pytest.raises(SystemExit) as exit_:
         main(["demo"])

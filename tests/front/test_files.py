@@ -14,18 +14,22 @@ from pyfront.front.front import Front, Solution
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-solutions = st.lists(
-    st.builds(
-        Solution,
-        method=st.text(max_size=5),
-        train_losses=st.tuples(finite, finite),
-        test_losses=st.none() | st.tuples(finite, finite),
-        preference=st.none() | st.tuples(st.floats(1e-300, 1e300), st.floats(0.0, 1.0)),
-        metrics=st.dictionaries(st.text(max_size=3), finite, max_size=2),
-        checkpoint=st.none() | st.text(max_size=3),
-    ),
-    max_size=4,
+named = st.sampled_from([None, ("segmentation", "depth"), ("b/c", "a")])
+
+
+def solutions_of(tasks):
+    return st.lists(st.builds(Solution, tasks=st.just(tasks), **FIELDS), max_size=4)
+
+
+FIELDS = dict(
+    method=st.text(max_size=5),
+    train_losses=st.tuples(finite, finite),
+    test_losses=st.none() | st.tuples(finite, finite),
+    preference=st.none() | st.tuples(st.floats(1e-300, 1e300), st.floats(0.0, 1.0)),
+    metrics=st.dictionaries(st.text(max_size=3), finite, max_size=2),
+    checkpoint=st.none() | st.text(max_size=3),
 )
+solutions = named.flatmap(solutions_of)
 
 
 @given(solutions)
@@ -58,11 +62,12 @@ GOOD = {
     "preference": None,
     "metrics": {},
     "checkpoint": None,
+    "tasks": None,
 }
 
 
 def saved(*solutions, **keywords):
-    document = {"format": "pyfront.front", "version": 1, "solutions": list(solutions)}
+    document = {"format": "pyfront.front", "version": 2, "solutions": list(solutions)}
     return json.dumps(document | keywords)
 
 
@@ -76,8 +81,8 @@ def saved(*solutions, **keywords):
         ("[]", r"not a front saved by pyfront \(the file holds a list\)"),
         ('{"a": 1}', r"not a front saved by pyfront \('format' is missing\)"),
         ('{"format": "geo"}', r"not a front saved by pyfront \('format' is 'geo'\)"),
-        (saved(GOOD, version=2), "version 2, this pyfront reads 1"),
-        (saved(GOOD, version=True), "version True, this pyfront reads 1"),
+        (saved(GOOD, version=1), "version 1, this pyfront reads 2"),
+        (saved(GOOD, version=True), "version True, this pyfront reads 2"),
         (saved(GOOD, solutions={}), "'solutions' is not a list"),
         (saved(GOOD, 7), "solution 1: expected an object, got 7"),
         (saved({"method": "EPO"}), "solution 0: missing keys: train_losses, test_losses, pref"),
@@ -97,6 +102,18 @@ def test_corrupt_and_foreign_files_are_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as error:
         Front.load(path)
     assert str(path) in str(error.value)
+
+
+def test_a_row_without_the_loss_of_a_named_task_is_refused():
+    pytest.importorskip("pandas")
+    table = Front([solution(1.0, 2.0, test=[3.0, 4.0], tasks=["a", "b"])]).to_pandas()
+    assert list(table)[2:] == ["train_loss/a", "train_loss/b", "test_loss/a", "test_loss/b"]
+    shuffled = table[["test_loss/b", "test_loss/a", *list(table)[:4]]]
+    assert Front.from_pandas(shuffled) == Front.from_pandas(table)
+    with pytest.raises(ValueError, match="row 0: test_loss/a is missing"):
+        Front.from_pandas(table.drop(columns="test_loss/a"))
+    with pytest.raises(ValueError, match="row 0: train_loss/b is missing"):
+        Front.from_pandas(table.drop(columns="train_loss/b"))
 
 
 def test_a_missing_file():
@@ -126,8 +143,9 @@ def test_the_columns_of_a_table():
     ("columns", "message"),
     [
         ({"accuracy": [1.0]}, "column 'accuracy' is not one that to_pandas writes"),
-        ({"train_loss/x": [1.0]}, "column 'train_loss/x' is not one"),
-        ({"train_loss/01": [1.0]}, "column 'train_loss/01' is not one"),
+        ({"train_loss/x": [1.0]}, "has columns of task 'x' and of task '0'"),
+        ({"train_loss/01": [1.0]}, "task '01' of a column is not one that"),
+        ({"train_loss/": [1.0]}, "column 'train_loss/' is not one"),
         ({3: [1.0]}, "column 3 is not one"),
         ({"train_loss/1": [None]}, "row 0: train_loss/1 is missing"),
         ({"train_loss/0": [None]}, "row 0: train_loss/0 is missing"),

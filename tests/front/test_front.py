@@ -1,5 +1,7 @@
 """The record of solutions: a sequence with one number of tasks, and merging."""
 
+import re
+
 import numpy as np
 import pytest
 from fronts import front_of, solution
@@ -35,7 +37,6 @@ def test_by_method_keeps_the_order_of_the_first_solutions():
     parts = front.by_method()
     assert list(parts) == ["a", "b", "c"]
     assert parts["b"] == Front([front[1], front[4]])
-    assert repr(front) == "Front(5 solutions: a, b, c)"
 
 
 def test_merge_keeps_copies_once_and_repeated_runs_both():
@@ -53,3 +54,45 @@ def test_merge_keeps_copies_once_and_repeated_runs_both():
 def test_merge_refuses_another_number_of_tasks():
     with pytest.raises(ValueError, match=r"fronts\[2\] has 3 tasks, those before it 2"):
         Front.merge([front_of([(1.0, 2.0)]), Front(), front_of([(1.0, 2.0, 3.0)])])
+
+
+def test_it_prints_as_a_table():
+    front = Front([solution(0.2, 3.0, preference=[0.7, 0.3]), solution(1 / 3, 1.0, method="a\n")])
+    assert repr(front).splitlines() == [
+        "Front: 2 solutions, 2 tasks, training losses",
+        "   method  preference      task 1  task 2",
+        "0  EPO     (0.700, 0.300)     0.2       3",
+        r"1  a\n     any             0.3333       1",
+    ]
+    assert repr(Front()) == "Front: empty"
+    long = Front([solution(*range(1, 12), test=[5.0] * 11)] * 100)
+    lines = repr(long).splitlines()
+    assert len(lines) == 23 and lines[12].split() == ["…"] and "task 8  …" in lines[1]
+    assert lines[0] == "Front: 100 solutions, 11 tasks, test losses"
+
+
+def test_a_notebook_shows_a_table_without_running_any_text():
+    front = Front([solution(1.0, 2.0, method="<b>", tasks=["<i>", "depth"], checkpoint="<p>")])
+    text = front._repr_html_()
+    assert text.count("<tr>") == 2 and "<th>depth</th>" in text and "<td>2</td>" in text
+    assert front[0]._repr_html_().count("<tr>") == 3
+    for shown in (text, front[0]._repr_html_()):
+        assert "&lt;i&gt;" in shown and not {"<b>", "<i>", "<p>"} & set(re.findall("<.*?>", shown))
+    assert Front()._repr_html_().count("<tr>") == 1
+
+
+def test_names_of_tasks_are_those_of_all_solutions():
+    named = solution(1.0, 2.0, tasks=["segmentation", "depth"])
+    assert Front([named]).tasks == ("segmentation", "depth")
+    assert Front([solution(1.0, 2.0)]).tasks == ("task 1", "task 2")
+    assert Front().tasks == ()
+    assert Front([solution(1.0, 2.0)], tasks=["segmentation", "depth"]) == Front([named])
+    for tasks in (None, ["depth", "segmentation"]):
+        with pytest.raises(ValueError, match="solution 1 has tasks .*, those before it segm"):
+            Front([named, solution(1.0, 2.0, tasks=tasks)])
+    with pytest.raises(ValueError, match=r"fronts\[1\] has tasks without names, those before it s"):
+        Front.merge([Front([named]), Front([solution(1.0, 2.0)])])
+    with pytest.raises(ValueError, match="tasks: 3 names for 2 tasks"):
+        Front([solution(1.0, 2.0)], tasks=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"tasks\[1\] = 'a': the same as tasks\[0\]"):
+        Front(tasks=["a", "a"])

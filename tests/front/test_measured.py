@@ -51,7 +51,7 @@ def test_hypervolume_names_its_extra(monkeypatch):
     def missing(module, extra):
         raise ImportError(f"{module} {extra}")
 
-    monkeypatch.setattr(pyfront.front.measures, "require", missing)
+    monkeypatch.setattr(pyfront.front.measures, "import_extra", missing)
     with pytest.raises(ImportError, match="moocore front"):
         front_of([(0.5, 0.25)]).hypervolume([1.0, 1.0])
 
@@ -201,6 +201,27 @@ def test_the_knee_is_the_farthest_below_the_line_through_the_ends(points, scales
     assert (a - np.array(scaled) / scales) @ normal == pytest.approx((a - found) @ normal, abs=1e-9)
 
 
+@given(pairs, st.tuples(positive, positive), st.sampled_from("rk"))
+def test_the_choice_is_the_same_in_another_unit_ties_included(points, units, rule):
+    """Entries are multiples of 1/4, so that ties are frequent; scaling rounds them."""
+    keywords = {"preference": [1.0, 2.0]} if rule == "r" else {}
+    factors = units if rule == "k" else (units[0], units[0])  # a ray is one in its units
+    plain, scaled = front_of(points), front_of(np.array(points) * factors)
+    assert plain.choose(**keywords) is plain[_index(scaled, scaled.choose(**keywords))]
+
+
+def _index(front, found):
+    return next(index for index, s in enumerate(front) if s is found)
+
+
+def test_equal_solutions_are_told_apart_by_their_sum_and_then_their_order():
+    points = np.array([(0.25, 1.25), (0.5, 1.0), (1.25, 0.5), (1.5, 0.0)])
+    for unit in (1.0, 1e-6, 3.0, 1e7):
+        front = front_of(points * [unit, 1.0])
+        assert front.choose() is front[1]
+        assert front.choose(weights=[1.0 / unit, 1.0]) is front[0]
+
+
 def test_the_knee_of_a_concave_front_is_not_an_end():
     t = np.linspace(0, math.pi / 2, 9)
     concave = np.column_stack([np.sin(t), np.cos(t)])
@@ -230,6 +251,19 @@ def test_an_unknown_metric_is_named_with_those_that_are_known():
         front.metric("b")
     with pytest.raises(ValueError, match="solution 0 has no metric 'c'; it has: none"):
         Front([solution(1.0)]).metric("c")
+
+
+def test_measures_use_the_test_losses_where_all_solutions_have_them():
+    pytest.importorskip("moocore")
+    tested = front_of([(1.0, 2.0), (2.0, 1.0)])
+    mixed = Front([*tested, solution(0.5, 0.5)])
+    assert tested.choose().test_losses == (1.0, 2.0)
+    assert mixed.choose() is mixed[2]
+    assert mixed.igd_plus([[0.5, 0.5]]) == 0.0
+    assert len(mixed.non_dominated()) == 1 and mixed.angles().shape == (3,)
+    with pytest.raises(ValueError, match="different splits cannot be compared: 'test' and 'train'"):
+        max(mixed.hypervolume([3.0, 3.0]), tested.hypervolume([3.0, 3.0]))
+    assert mixed.hypervolume([3.0, 3.0]) > tested.hypervolume([3.0, 3.0], "train")
 
 
 def test_the_common_split():

@@ -23,7 +23,13 @@ from pyfront.front.solution import Solution
             r"preference = \(0.0, 0.0\): expected at least one",
         ),
         ({"train_losses": ["1", 2.0]}, r"train_losses\[0\] = '1': expected a number"),
-        ({"train_losses": {"1": 2.0}}, r"train_losses = {'1': 2.0}: expected a sequence"),
+        ({"train_losses": {"1": 2.0}}, r"tasks\[0\] = '1': expected a name, got a number"),
+        ({"train_losses": {"a": 2.0, "b": "x"}}, r"train_losses\[1\] = 'x'"),
+        ({"train_losses": {}}, "expected a sequence of names"),
+        ({"test_losses": {"a": 1.0, "b": 2.0}}, "test_losses = .*: expected one value for each of"),
+        ({"tasks": ["a"]}, "tasks: 1 names for 2 tasks"),
+        ({"tasks": ["a", " "]}, r"tasks\[1\] = ' ': expected a name"),
+        ({"tasks": "ab"}, "tasks = 'ab': expected a sequence of names"),
         ({"preference": [0.5]}, "preference: 1 values for 2 tasks"),
         ({"metrics": {"accuracy": math.nan}}, r"metrics\['accuracy'\] = nan"),
         ({"metrics": [1]}, r"metrics = \[1\]"),
@@ -52,3 +58,23 @@ def test_losses_of_a_split():
     assert (s.losses("train"), s.losses("test")) == ((1.0,), (2.0,))
     with pytest.raises(ValueError, match="split = 'valid': expected 'train' or 'test'"):
         s.losses("valid")
+
+
+def test_numbers_by_task_are_put_in_the_order_of_the_losses():
+    s = Solution(
+        method="a",
+        train_losses={"segmentation": 0.2, "depth": 0.4},
+        test_losses={"depth": 0.5, "segmentation": 0.3},
+        preference={"depth": 1.0, "segmentation": 2.0},
+    )
+    assert s.tasks == ("segmentation", "depth")
+    assert (s.train_losses, s.test_losses, s.preference) == ((0.2, 0.4), (0.3, 0.5), (2.0, 1.0))
+    again = Solution(method="a", tasks=["depth", "x"], train_losses={"x": 1.0, "depth": 2.0})
+    assert again.train_losses == (2.0, 1.0)
+
+
+def test_it_prints_what_makes_it_again():
+    s = Solution(method="a", train_losses=[1 / 3, 2.0], metrics={"n": 3}, tasks=["b", "c"])
+    text = "Solution(method='a', train_losses=(0.3333333333333333, 2.0), metrics={'n': 3.0}, "
+    assert repr(s) == text + "tasks=('b', 'c'))"
+    assert eval(repr(s)) == s
