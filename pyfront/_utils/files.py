@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["atomic_write", "new_folder"]
+__all__ = ["atomic_write", "naming", "new_folder"]
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
-        with _naming(target, part):
+        with naming(target, part):
             yield part
             with part.open("rb+") as file:  # on the disk before it has its name
                 os.fsync(file.fileno())
@@ -36,7 +36,7 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _naming(path: Path, part: Path) -> Iterator[None]:
+def naming(path: Path, part: Path | None = None) -> Iterator[None]:
     """Name `path` in an `OSError` that names `part` or, as a write to a full disk, no file."""
     try:
         yield

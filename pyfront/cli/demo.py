@@ -22,7 +22,7 @@ from pyfront.cli.main import Commands, whole_number
 from pyfront.datasets import KINDS, TwoItems, choose_kind, multi_digits, multi_mnist
 from pyfront.front.front import Front
 from pyfront.plots.pareto import plot_front, save_figure
-from pyfront.sweeps.sweep import sweep
+from pyfront.sweeps import sweep
 
 __all__ = ["add_command", "run_command"]
 

@@ -18,7 +18,7 @@ from pyfront._utils.files import atomic_write
 from pyfront.datasets import TwoItems
 from pyfront.front.front import Front, Solution
 from pyfront.preferences import circle, sample, to_reference_vectors
-from pyfront.sweeps.sweep import sweep
+from pyfront.sweeps import sweep
 
 __all__ = [
     "EPOCHS",

@@ -1,5 +1,7 @@
 """Many trainings, one for each preference."""
 
-from pyfront.sweeps.sweep import SweepError, sweep, trace
+from pyfront.sweeps.errors import SweepError
+from pyfront.sweeps.parallel import sweep
+from pyfront.sweeps.walk import trace
 
 __all__ = ["SweepError", "sweep", "trace"]

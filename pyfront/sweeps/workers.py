@@ -1,149 +1,83 @@
-"""Runs in worker processes of one thread each, or one after the other in this process.
+"""Runs in worker processes of one thread each.
 
 A worker is a fresh interpreter with a process group of its own. It asks for runs over its own pipe,
-so that the death of one touches no other, and it ends itself, and whatever it has started, when the
-process that started it is gone, however that ended.
+so that one that crashes affects no other. When the process that started it is gone, however that
+ended, the worker ends itself and all processes that it has started.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import functools
 import multiprocessing
 import os
 import pickle
-import random
 import signal
 import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import torch
+from pyfront.sweeps.training import Failure, Job, OnOutcome, Train, outcome_of, traceback_text
 
-from pyfront.front.front import Solution
-from pyfront.sweeps.runs import Run
+__all__ = ["pickled", "train_in_workers"]
 
-__all__ = ["Failure", "Job", "Listener", "attempt", "run_here", "run_in_workers", "traceback_text"]
-
-_POLL = 1.0  # seconds between two looks for workers whose pipe outlived them
+_POLL = 1.0  # seconds between two checks for ended workers whose pipe is still open
 _GRACE = 5.0  # seconds for a worker without work to end by itself
-_REPORT = 0.05  # seconds between two reports of steps
 
 _BEFORE_FIRST_RUN = (
-    "No worker process could begin: call it under `if __name__ == '__main__':` in a script, "
+    "No worker process could begin: call sweep under `if __name__ == '__main__':` in a script, "
     "define train in a module or script file (not in a notebook), or use workers=0.\n"
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run, its place in the order of the sweep, and its own seed."""
-
-    index: int
-    run: Run
-    seed: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that gave no solution.
-
-    Args:
-        preference: what `train` was called with.
-        reason: the traceback, or how the worker process ended.
-        error: the exception itself, where the run was in this process.
-    """
-
-    preference: Run
-    reason: str
-    error: BaseException | None = None
-
-
-#: What becomes known of a job: steps made since the last time, or how it ended.
-Outcome: TypeAlias = int | Solution | Failure
-#: Called with the index of a job.
-Listener: TypeAlias = Callable[[int, Outcome], None]
-Train: TypeAlias = Callable[..., Solution]
-
-
-def attempt(train: Callable[..., Any], seed: int, *arguments: Any) -> Any:
-    """`train(*arguments)` on one thread, with all global generators at `seed`; both restored."""
-    threads, state, numpy_state = torch.get_num_threads(), random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.set_num_threads(1)
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            return train(*arguments)
-    finally:
-        torch.set_num_threads(threads)
-        random.setstate(state)
-        np.random.set_state(numpy_state)
-
-
-def _solve(train: Train, job: Job, advance: Callable[[int], None] | None) -> Solution:
-    solution = attempt(train, job.seed, job.run, *([advance] if advance else []))
-    if not isinstance(solution, Solution):
-        raise TypeError(f"train returned {type(solution).__name__}: expected a pyfront.Solution")
-    return solution
-
-
-def traceback_text(error: BaseException) -> str:
-    """The traceback, from the user's first frame on."""
-    frames, ours = error.__traceback__, (__name__, "pyfront.sweep")
-    while frames is not None and frames.tb_frame.f_globals.get("__name__") in ours:
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))
-
-
-def run_here(train: Train, jobs: Sequence[Job], tell: Listener, *, steps: bool) -> None:
-    """All jobs one after the other in this process."""
-    for job in jobs:
-        advance = _reporter(functools.partial(tell, job.index)) if steps else None
-        try:
-            outcome: Outcome = _solve(train, job, advance)
-        except (Exception, SystemExit) as error:
-            outcome = Failure(job.run, traceback_text(error), error)
-        tell(job.index, outcome)
-
-
-def run_in_workers(
-    train: Train, jobs: Sequence[Job], tell: Listener, *, steps: bool, workers: int
+def train_in_workers(
+    train: Train,
+    jobs: Sequence[Job],
+    on_outcome: OnOutcome,
+    *,
+    steps: bool,
+    workers: int,
+    time_limit: float | None = None,
 ) -> None:
-    """All jobs in `workers` processes, in order, each by the first that is free.
+    """Train all jobs in `workers` processes, in order, each in the first that is free.
 
     However this ends, no worker and nothing that a worker started is left running.
 
     Raises:
         TypeError: `train` cannot be pickled.
     """
+    payload = pickled(train, steps)
+    _WorkerPool(payload, jobs, on_outcome, workers, time_limit).run()
+
+
+def pickled(train: Train, steps: bool) -> bytes:
+    """Pickle a training function.
+
+    Raises:
+        TypeError: it cannot be pickled.
+    """
     try:
-        payload = pickle.dumps((train, steps))
+        return pickle.dumps((train, steps))
     except Exception as error:  # whatever the pickling of a user's object raises
         raise TypeError(
             f"train: cannot be sent to a worker process ({error}): "
             "define it at the top level of a module, or use workers=0"
         ) from error
-    _Crew(payload, jobs, tell, workers).work()
 
 
 class _Worker:
-    """A worker process seen from the one that started it."""
+    """A worker process, as the process that started it sees it."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.crash, crash_writer = context.Pipe(duplex=False)
         self.job: Job | None = None
+        self._begin = 0.0
         self.loaded = False  # it has been sent the training function
         self.process = context.Process(
             target=_serve, args=(theirs, crash_writer), name="pyfront worker"
@@ -152,19 +86,30 @@ class _Worker:
         theirs.close()
         crash_writer.close()
 
+    @property
+    def seconds(self) -> float:
+        """The time since its job began."""
+        return time.monotonic() - self._begin
+
+    def begin(self, job: Job) -> None:
+        """Send it a job."""
+        self.job, self._begin = job, time.monotonic()
+        self.send(pickle.dumps(job))
+
     def send(self, message: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # wait() tells of its end
+        """Send bytes; if it has ended, the next wait shows that."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send_bytes(message)
 
     def stop(self, grace: float = 0.0) -> str:
-        """Ends the process and all it has started; says how it ended, and where if it crashed."""
+        """End the process and all it has started; say how it ended, and where if it crashed."""
         if grace and self.loaded and self.process.is_alive():
             self.connection.close()
             wait([self.process.sentinel], grace)
         assert self.process.pid is not None
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()  # where it had no group yet
+        self.process.kill()  # in case it had no group yet
         self.process.join()
         code = self.process.exitcode or 0
         ending = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
@@ -174,78 +119,99 @@ class _Worker:
         return f"{where}\nthe worker process ended with {ending}".lstrip()
 
 
-class _Crew:
-    """The workers of one sweep, and the jobs that wait for them."""
+class _WorkerPool:
+    """The worker processes of one sweep, and the jobs that wait for them."""
 
-    def __init__(self, payload: bytes, jobs: Sequence[Job], tell: Listener, size: int) -> None:
+    def __init__(
+        self,
+        payload: bytes,
+        jobs: Sequence[Job],
+        on_outcome: OnOutcome,
+        size: int,
+        time_limit: float | None,
+    ) -> None:
         self._payload = payload
         self._queue = deque(jobs)
-        self._tell = tell
+        self._on_outcome = on_outcome
         self._size = size
+        self._time_limit = time_limit
         self._workers: list[_Worker] = []
-        self._leaving: list[_Worker] = []
+        self._without_work: list[_Worker] = []
 
-    def work(self) -> None:
-        """Until every job has an outcome."""
+    def run(self) -> None:
+        """Run until every job has an outcome."""
         grace = 0.0
         resource_tracker.ensure_running()  # its own start would let interrupts through
         try:
             while self._queue or any(worker.job for worker in self._workers):
-                self._hire()
-                for worker in self._with_news():
-                    self._listen(worker)
+                self._start_workers()
+                for worker in self._ready_workers():
+                    self._read_message(worker)
+                self._stop_overdue()
             grace = _GRACE
         finally:
             with _interrupts_held():
-                for worker in self._workers + self._leaving:
+                for worker in self._workers + self._without_work:
                     worker.stop(grace)
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         busy = sum(worker.job is not None for worker in self._workers)
         while len(self._workers) < min(self._size, busy + len(self._queue)):
             # the worker inherits this: a Ctrl-C in a terminal is for the first process alone
             with _interrupts_held():
                 self._workers.append(_Worker())
 
-    def _with_news(self) -> list[_Worker]:
-        """Those that have sent something or have ended."""
-        ready = wait([worker.connection for worker in self._workers], _POLL)
-        # what a dead worker has started may hold its pipe open: then only the process tells
+    def _ready_workers(self) -> list[_Worker]:
+        """Wait for workers that have sent something or have ended."""
+        timeout = _POLL
+        if self._time_limit is not None:
+            running = [worker.seconds for worker in self._workers if worker.job]
+            timeout = max(0.0, min(_POLL, self._time_limit - max(running, default=0.0)))
+        ready = wait([worker.connection for worker in self._workers], timeout)
+        # a process that a dead worker has started may hold its pipe open
         return [w for w in self._workers if w.connection in ready or not w.process.is_alive()]
 
-    def _listen(self, worker: _Worker) -> None:
+    def _read_message(self, worker: _Worker) -> None:
         try:
             if not worker.connection.poll():
                 raise EOFError
             message = pickle.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
-            self._bury(worker)
+            self._remove(worker)
             return
         if message is None and not worker.loaded:
             worker.loaded = True
             worker.send(self._payload)
         elif worker.job is None and message is not None:
-            self._bury(worker, message)
+            self._remove(worker, message)
         elif isinstance(message, int) and worker.job is not None:
-            self._tell(worker.job.index, message)
+            self._on_outcome(worker.job.index, message)
         else:
             job, worker.job = worker.job, None
-            self._occupy(worker)
+            self._send_next_job(worker)
             if job is not None:
-                self._tell(job.index, message)
+                self._on_outcome(job.index, message)
 
-    def _occupy(self, worker: _Worker) -> None:
-        """Gives it the next job, or lets it go."""
+    def _send_next_job(self, worker: _Worker) -> None:
+        """Send the next job; a worker without one may end."""
         if self._queue:
-            worker.job = self._queue.popleft()
-            worker.send(pickle.dumps(worker.job))
+            worker.begin(self._queue.popleft())
         else:
             self._workers.remove(worker)
-            self._leaving.append(worker)
+            self._without_work.append(worker)
             worker.connection.close()
 
-    def _bury(self, worker: _Worker, reason: str = "") -> None:
-        """A worker has ended: its job has failed, or all that wait if it never came to one."""
+    def _stop_overdue(self) -> None:
+        for worker in list(self._workers):
+            limit, job = self._time_limit, worker.job
+            if limit is not None and job is not None and worker.seconds >= limit:
+                self._workers.remove(worker)
+                worker.stop()
+                reason = f"the run took longer than time_limit = {limit:g} s and was ended"
+                self._on_outcome(job.index, Failure(job.run, reason))
+
+    def _remove(self, worker: _Worker, reason: str = "") -> None:
+        """Report the job of a worker that has ended; if it never had one, all jobs have failed."""
         self._workers.remove(worker)
         failed = [worker.job] if worker.job else list(self._queue)
         reason += worker.stop(_GRACE)
@@ -253,12 +219,12 @@ class _Crew:
             self._queue.clear()
             reason = _BEFORE_FIRST_RUN + reason
         for job in failed:
-            self._tell(job.index, Failure(job.run, reason))
+            self._on_outcome(job.index, Failure(job.run, reason))
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block."""
+    """Hold Ctrl-C back until the end of the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -267,29 +233,15 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _available(reader: Connection) -> str:
-    """What lies in a pipe, without waiting for more."""
+    """Read what is in a pipe, without waiting for more."""
     os.set_blocking(reader.fileno(), False)
     with contextlib.suppress(BlockingIOError):
         return os.read(reader.fileno(), 1 << 16).decode(errors="replace")
     return ""
 
 
-def _reporter(send: Callable[[int], None]) -> Callable[[int], None]:
-    """`advance(steps=1)`, which calls `send` with their sum, at most 20 times a second."""
-    pending, last = 0, time.monotonic()
-
-    def advance(steps: int = 1) -> None:
-        nonlocal pending, last
-        pending += steps
-        if (now := time.monotonic()) - last >= _REPORT:
-            send(pending)
-            pending, last = 0, now
-
-    return advance
-
-
 def _serve(connection: Connection, crash: Connection) -> None:
-    """The life of a worker."""
+    """Run as a worker process."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -300,7 +252,7 @@ def _serve(connection: Connection, crash: Connection) -> None:
 
 
 def _take_jobs(connection: Connection) -> None:
-    """Load the training function, then do job after job until the pipe ends; None asks for more."""
+    """Load the training function, then train jobs until the pipe is closed; None asks for one."""
 
     def send(message: Any) -> None:
         connection.send_bytes(pickle.dumps(message))
@@ -315,14 +267,11 @@ def _take_jobs(connection: Connection) -> None:
     send(None)
     while True:
         job: Job = pickle.loads(connection.recv_bytes())
-        try:
-            outcome: Outcome = _solve(train, job, _reporter(send) if steps else None)
-        except (Exception, SystemExit) as error:
-            outcome = Failure(job.run, traceback_text(error))
-        send(outcome)
+        send(outcome_of(train, job, send if steps else None))
 
 
 def _end_with_parent() -> None:
+    """End this process and all it has started when the one that started it is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfront import Front, Solution
-from pyfront.sweeps.runs import RunFolder, as_runs, describe, digest, run_seed
+from pyfront.sweeps.folder import RunFolder
+from pyfront.sweeps.runs import as_runs, digest, fingerprint, run_seed
 
 SOLUTION = Solution(method="a", train_losses=[1.0, 2.0], preference=[0.5, 0.5])
 entries = st.floats(1e-6, 1e6)
@@ -73,7 +74,8 @@ def test_what_is_no_run_is_named(preferences, error, message):
 def test_a_folder_gives_back_what_was_kept_bit_for_bit(tmp_path):
     kept = RunFolder(tmp_path / "new" / "folder", train, 0)
     solution = Solution(method="a", train_losses=[0.1 + 0.2, 1e-300], metrics={"pi": np.pi})
-    kept.save((0.5, 0.5), solution)
+    with kept.locked([(0.5, 0.5)]):
+        kept.save((0.5, 0.5), solution)
     again = RunFolder(tmp_path / "new" / "folder", train, 0)
     assert again.load((0.5, 0.5)) == solution
     assert again.load((0.5, 0.6)) is None
@@ -84,7 +86,8 @@ def test_a_folder_gives_back_what_was_kept_bit_for_bit(tmp_path):
 )
 def test_a_damaged_file_is_named_and_not_trained_over(tmp_path, content):
     kept = RunFolder(tmp_path, train, 0)
-    kept.save((0.5, 0.5), SOLUTION)
+    with kept.locked([(0.5, 0.5)]):
+        kept.save((0.5, 0.5), SOLUTION)
     (file,) = set(tmp_path.iterdir()) - {tmp_path / "sweep.json"}
     content(file) if callable(content) else file.write_text(content)
     with pytest.raises(ValueError, match=file.name):
@@ -131,8 +134,8 @@ def variants():
 
 
 def test_descriptions_are_equal_exactly_where_the_arguments_are():
-    texts = [json.dumps(describe(variant)) for variant in variants()]
-    assert texts == [json.dumps(describe(variant)) for variant in variants()]
+    texts = [json.dumps(fingerprint(variant)) for variant in variants()]
+    assert texts == [json.dumps(fingerprint(variant)) for variant in variants()]
     assert len(set(texts)) == len(texts)
 
 

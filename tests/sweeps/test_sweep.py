@@ -5,6 +5,7 @@ import functools
 import os
 import pickle
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -17,8 +18,7 @@ import sweep_cases
 import torch
 
 import pyfront
-from pyfront import Solution, SweepError
-from pyfront.problems import ConcaveProblem, QuadraticProblem
+from pyfront import SweepError
 
 PREFERENCES = [[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]
 
@@ -271,6 +271,9 @@ def test_runs_can_be_more_than_preferences():
         ({"seed": -1}, ValueError, "seed = -1"),
         ({"seed": "a"}, TypeError, "seed: expected an integer"),
         ({"steps": 0}, ValueError, "steps = 0"),
+        ({"time_limit": 0.0}, ValueError, "time_limit = 0.0: must be finite and > 0"),
+        ({"time_limit": 1.0, "workers": 0}, ValueError, "time_limit: only local worker processes"),
+        ({"executor": 3}, TypeError, "executor: expected a concurrent.futures.Executor, got 3"),
     ],
 )
 def test_bad_arguments_are_named_before_anything_runs(tmp_path, arguments, error, message):
@@ -318,70 +321,31 @@ def test_without_tqdm_there_is_no_bar_unless_one_is_wanted(monkeypatch):
         sweep(progress=True)
 
 
-def walk(problem, counts):
-    """EPO until it is within 0.01 of the closed form; counts its steps."""
-
-    def train(preference, start):
-        theta = torch.nn.Parameter(start.clone())
-        base = torch.optim.SGD([theta], lr=0.1)
-        opt = pyfront.EPO(base, preference, epsilon="adaptive")
-        target = problem.point(preference)
-        counts.append(0)
-        while counts[-1] < 1000:
-            losses = opt.step(problem.losses(theta)).losses
-            if (losses - target).abs().max() < 0.01:
-                break
-            counts[-1] += 1
-        losses = losses.tolist()
-        return Solution(method="EPO", preference=preference, train_losses=losses), theta.detach()
-
-    return train
-
-
-@pytest.mark.parametrize(
-    ("problem", "width", "spread"),
-    [
-        (ConcaveProblem(n=20), 2.0, 0.25),
-        (ConcaveProblem(n=20), 3.0, 0.25),
-        (QuadraticProblem(3, n=10), 1.0, 0.05),
-    ],
-)
-def test_a_walk_needs_fewer_steps_than_cold_starts_and_ends_at_the_same_points(
-    problem, width, spread
-):
-    shifts = spread * np.linspace(-1.0, 1.0, 9)[:, None]
-    middle = np.full(problem.num_tasks, 1.0 / problem.num_tasks)
-    preferences = middle + shifts * np.eye(len(middle))[0] - shifts * np.eye(len(middle))[1]
-    start = problem.start(seed=1, width=width)
-    traced, cold = [], []
-    front = pyfront.trace(walk(problem, traced), preferences, start=start, progress=False)
-    for preference in preferences:
-        pyfront.trace(walk(problem, cold), [preference], start=start, progress=False)
-    for solution, preference in zip(front, preferences, strict=True):
-        assert solution.preference == tuple(preference)
-        np.testing.assert_allclose(solution.train_losses, problem.point(preference), atol=0.01)
-    assert max(traced + cold) < 1000  # all have arrived
-    assert traced[0] == cold[0]  # nothing to start from but the start
-    assert sum(traced) < 0.75 * sum(cold)
-
-
-def test_a_walk_hands_on_the_state_and_stops_where_a_run_fails():
-    seen = []
-
-    def train(preference, start):
-        seen.append((start, torch.initial_seed()))
-        if preference == (0.9, 0.1):
-            raise ValueError("lost")
-        solution = Solution(method="a", preference=preference, train_losses=[1.0, 2.0])
-        return solution, preference
-
+def test_a_run_that_takes_too_long_is_ended_and_the_others_are_kept(tmp_path):
+    train = functools.partial(sweep_cases.endless, folder=str(tmp_path))
     with pytest.raises(SweepError) as caught:
-        pyfront.trace(train, [*PREFERENCES, [0.3, 0.7]], start="here", progress=False)
-    assert [start for start, _ in seen] == ["here", (0.2, 0.8), (0.5, 0.5)]
-    assert len({seed for _, seed in seen}) == 3
-    assert [s.preference for s in caught.value.front] == [(0.2, 0.8), (0.5, 0.5)]
+        pyfront.sweep(train, [[2, 1], [1, 1]], workers=1, time_limit=3.0, progress=False)
+    assert [s.preference for s in caught.value.front] == [(1.0, 1.0)]
     (failure,) = caught.value.failures
-    assert failure.preference == (0.9, 0.1) and "ValueError: lost" in failure.reason
-    assert isinstance(caught.value.__cause__, ValueError)
-    with pytest.raises(SweepError, match=r"expected \(solution, state\)"):
-        pyfront.trace(lambda preference, start: None, PREFERENCES, progress=False)
+    assert failure.preference == (2.0, 1.0)
+    assert failure.reason == "the run took longer than time_limit = 3 s and was ended"
+    pids = [int(pid) for pid in (tmp_path / "pids-2.0").read_text().split()]
+    wait_for(lambda: gone(pids), "the end of the run and of what it has started")
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of file sizes here")
+def test_a_disk_that_cannot_take_a_result_ends_the_sweep_with_its_name(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import resource, pyfront, sweep_cases\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))\n"
+        "pyfront.sweep(sweep_cases.train, [[1, 1]], workers=0, folder='kept', progress=False)\n"
+    )
+    paths = [str(Path(sweep_cases.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("OSError") and "too large: 'kept/" in last and last.endswith(".json'")
+    assert os.listdir(tmp_path / "kept") == ["sweep.json"]
