@@ -4,6 +4,9 @@ opt = pyfront.EPO(torch.optim.Adam(model.parameters(), lr=1e-3), preference=[0.7
 opt.step(losses)
 """
 
+import importlib
+from types import ModuleType
+
 from pyfront import functional, preferences, problems
 from pyfront.backend.cuda import cuda_available
 from pyfront.front import Front, Solution
@@ -68,9 +71,18 @@ __all__ = [
     "UPGrad",
     "UncertaintyWeighting",
     "cuda_available",
+    "datasets",
     "functional",
+    "plots",
     "preferences",
     "problems",
     "sweep",
     "trace",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `pyfront.datasets` and `pyfront.plots` when they are first used."""
+    if name in ("datasets", "plots"):
+        return importlib.import_module(f"pyfront.{name}")
+    raise AttributeError(f"module 'pyfront' has no attribute {name!r}")

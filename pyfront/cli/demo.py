@@ -3,15 +3,17 @@
 import argparse
 import functools
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pyfront._utils.extras import import_extra
+from pyfront._utils.files import new_folder
 from pyfront.cli.demo_training import (
     EPOCHS,
     METHODS,
     TEST,
     TRAIN,
-    Run,
+    DemoRun,
     along_the_front,
     plan,
     rays_between,
@@ -21,7 +23,7 @@ from pyfront.cli.demo_training import (
 from pyfront.cli.main import Commands, whole_number
 from pyfront.datasets import KINDS, TwoItems, choose_kind, multi_digits, multi_mnist
 from pyfront.front.front import Front
-from pyfront.plots.pareto import plot_front, save_figure
+from pyfront.plots import plot_front, save_figure
 from pyfront.sweeps import sweep
 
 __all__ = ["add_command", "run_command"]
@@ -30,7 +32,7 @@ _DEFAULT = ("epo", "linear", "mgda")
 
 
 def _solution_rows(front: Front) -> Iterator[str]:
-    """One line a solution, those of one preference together; `worst` is max_j r_j l_j (test)."""
+    """Yield one line per solution, sorted by preference; `worst` is max_j r_j l_j (test)."""
     width = _method_width(front)
     yield f"{'':{width + 17}} training loss      test loss    accuracy %  non-uniformity   worst"
     yield (
@@ -51,7 +53,7 @@ def _solution_rows(front: Front) -> Iterator[str]:
 
 
 def _method_rows(front: Front) -> Iterator[str]:
-    """One line a method: hypervolume on the test set, and the seconds of training."""
+    """Yield one line per method: hypervolume on the test set, and the seconds of training."""
     reference = 1.1 * front.losses("test").max(axis=0)
     corner = f"({reference[0]:.4f}, {reference[1]:.4f})"
     width = _method_width(front)
@@ -76,7 +78,7 @@ def _methods(text: str) -> list[str]:
 
 
 def add_command(commands: Commands) -> None:
-    """Adds `demo` to the command line."""
+    """Add `demo` to the command line."""
     demo = commands.add_parser("demo", help=__doc__, description=__doc__)
     demo.set_defaults(run=run_command, error=demo.error)
     add = demo.add_argument
@@ -100,8 +102,8 @@ def add_command(commands: Commands) -> None:
         *("--workers",),
         type=whole_number(0, 1000),
         metavar="N",
-        help="processes of one thread each, by default one a core; 0: in this one. The results "
-        "are the same",
+        help="processes of one thread each, by default one per core; 0: train in this process, "
+        "with the same results",
     )
     add("--out", type=Path, default=Path("pyfront-demo"), metavar="DIR", help="default %(default)s")
     add(
@@ -126,8 +128,8 @@ def _load(args: argparse.Namespace) -> TwoItems:
     return multi_mnist(args.data, kind=kind, train=TRAIN, test=TEST, seed=args.seed)
 
 
-def _lengths(runs: Sequence[Run], steps: int, preferences: int) -> str:
-    """How many runs of how many steps there are."""
+def _lengths(runs: Sequence[DemoRun], steps: int, preferences: int) -> str:
+    """Write how many runs of how many steps there are."""
     networks = sum(METHODS[method].controllable for method, _ in runs)
     others = len(runs) - networks
     parts = [f"one network of {preferences * steps} steps"] if networks else []
@@ -169,7 +171,7 @@ def _demo(args: argparse.Namespace, data: TwoItems) -> None:
 
 
 def run_command(args: argparse.Namespace) -> None:
-    """Trains, prints the table and writes the picture and the front."""
+    """Train, print the table and write the plot and the front."""
     if args.dataset and not args.data:
         args.error("--dataset needs --data")
     try:
@@ -178,8 +180,9 @@ def run_command(args: argparse.Namespace) -> None:
         data = _load(args)
     except (ImportError, OSError, ValueError) as error:
         args.error(str(error))
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        args.error(f"--out {args.out}: cannot be made ({error.strerror})")
-    _demo(args, data)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(new_folder(args.out))
+        except OSError as error:
+            args.error(f"--out {args.out}: cannot be made ({error.strerror})")
+        _demo(args, data)

@@ -1,4 +1,4 @@
-"""What `python -m pyfront demo` trains: a small LeNet by every method, and one network for all."""
+"""The training of `python -m pyfront demo`: a small LeNet by every method, one network for all."""
 
 import functools
 import io
@@ -25,8 +25,8 @@ __all__ = [
     "METHODS",
     "TEST",
     "TRAIN",
+    "DemoRun",
     "LeNet",
-    "Run",
     "along_the_front",
     "plan",
     "rays_between",
@@ -42,7 +42,8 @@ _WARMUP = 100  # steps that Pareto MTL may take to its region
 _ALONG = 21  # preferences at which the one network for all is measured
 
 Preference: TypeAlias = tuple[float, ...]
-Run: TypeAlias = tuple[str, Preference | None]  # a key of METHODS, and its preference if it has one
+#: A key of METHODS, and its preference if it has one.
+DemoRun: TypeAlias = tuple[str, Preference | None]
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _network(size: int) -> pyfront.HyperNetwork:
 
 
 def solve(
-    run: Run,
+    run: DemoRun,
     advance: Callable[[], None],
     *,
     preferences: Sequence[Preference],
@@ -254,9 +255,9 @@ def rays_between(count: int) -> list[Preference]:
     return [tuple(r) for r in (inverse / inverse.sum(dim=1, keepdim=True)).tolist()]
 
 
-def plan(methods: Iterable[str], preferences: Sequence[Preference]) -> list[Run]:
+def plan(methods: Iterable[str], preferences: Sequence[Preference]) -> list[DemoRun]:
     """Every method at every preference, once if it takes none; the longest run first."""
-    runs: list[Run] = []
+    runs: list[DemoRun] = []
     for name in (name for name in METHODS if name in methods):
         takes_one = METHODS[name].takes_preference
         runs += [(name, r) for r in preferences] if takes_one else [(name, None)]

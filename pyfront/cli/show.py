@@ -1,23 +1,24 @@
-"""`python -m pyfront show` and `plot`: tables and pictures of fronts that were saved earlier."""
+"""`python -m pyfront show` and `plot`: tables and plots of saved fronts."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pyfront.cli.main import Commands
 from pyfront.front.front import Front
 from pyfront.front.measures import MOST_TASKS, non_dominated
 from pyfront.front.solution import SPLIT_WORDS, DataSplit
-from pyfront.plots.page import save_page
-from pyfront.plots.pareto import SUFFIXES, plot_front, plot_relative_losses, save_figure
+from pyfront.front.tables import aligned, count_of, printable, share_of
+from pyfront.plots import plot_front, plot_relative_losses, save_figure, save_page
+from pyfront.plots.pareto import SUFFIXES
 
-__all__ = ["add_command", "table"]
+__all__ = ["add_command", "report_lines"]
 
-_MOST_TASKS, _MOST_SHARES = 8, 4  # that are printed on a line
+_MOST_TASKS = 8  # on a line
 
 
 def add_command(commands: Commands) -> None:
-    """Adds `show` and `plot` to the command line."""
+    """Add `show` and `plot` to the command line."""
     text = "the solutions of saved fronts, and what each method reached"
     show = commands.add_parser("show", help=text, description=f"Prints {text}.")
     show.set_defaults(run=_show, error=show.error)
@@ -34,7 +35,7 @@ def add_command(commands: Commands) -> None:
         metavar="NAME",
         help="a metric to print beside the losses; may be given several times",
     )
-    text = "a picture or an interactive page of saved fronts"
+    text = "a plot or an interactive page of saved fronts"
     plot = commands.add_parser("plot", help=text, description=f"Writes {text}.")
     plot.set_defaults(run=_plot, error=plot.error)
     plot.add_argument(
@@ -57,21 +58,21 @@ def add_command(commands: Commands) -> None:
         )
 
 
-def table(
+def report_lines(
     front: Front,
     *,
     split: DataSplit | None = None,
     reference: Sequence[float] | None = None,
     metrics: Sequence[str] = (),
 ) -> list[str]:
-    """The lines that `python -m pyfront show` prints.
+    """Return the lines that `python -m pyfront show` prints.
 
     Args:
         front: at least one solution.
         split: "train" or "test"; ``front.common_split`` by default.
         reference: the reference point of the hypervolume; ``front.reference_point(split)`` by
             default.
-        metrics: names of metrics that every solution has, a column each.
+        metrics: names of metrics that every solution has, one column each.
 
     Raises:
         ValueError: an empty front, a metric that a solution does not have, a reference that a loss
@@ -81,38 +82,37 @@ def table(
     Example:
         >>> from pyfront import Solution
         >>> front = Front([Solution(method="EPO", train_losses=[0.5, 0.25])])
-        >>> table(front)[0]
+        >>> report_lines(front)[0]
         '1 solution, 1 not dominated (training losses)'
     """
     if len(front) == 0:
         raise ValueError("front: holds no solution")
     split = front.common_split if split is None else split
     corner = front.reference_point(split).tolist() if reference is None else list(reference)
-    solutions = _aligned(_solution_cells(front, split, metrics), texts=(1, 2))
+    solutions = aligned(_solution_cells(front, split, metrics), texts=(1, 2))
     best = front.choose(split=split)
     index = next(index for index, s in enumerate(front) if s is best)
     chosen = [f"solution {index}", best.method, *filter(None, [best.checkpoint])]
     kept = len(front.non_dominated(split))
     return [
-        f"{_count(len(front))}, {kept} not dominated ({SPLIT_WORDS[split]} losses)",
+        f"{count_of(len(front))}, {kept} not dominated ({SPLIT_WORDS[split]} losses)",
         *("", *solutions, "", *_methods(front, split, corner)),
-        *("", "best compromise (knee): " + ", ".join(map(_printable, chosen))),
+        *("", "best compromise (knee): " + ", ".join(map(printable, chosen))),
     ]
 
 
 def _solution_cells(front: Front, split: DataSplit, metrics: Sequence[str]) -> Iterator[list[str]]:
-    """A row a solution: its losses, its angle to the ray, and whether another dominates it."""
+    """Yield one row per solution: losses, angle to the ray, and whether it is dominated."""
     points = front.losses(split)
     shown = min(points.shape[1], _MOST_TASKS)
     more = ["…"] if shown < points.shape[1] else []
-    tasks = [f"task {task + 1}" for task in range(shown)]
+    tasks = [printable(task) for task in front.tasks[:shown]]
     yield ["#", "method", "preference", *tasks, *more, "angle", *metrics, "dominated"]
     columns = [front.metric(name) for name in metrics]
     kept = non_dominated(points)
     for index, (s, angle) in enumerate(zip(front, front.angles(split), strict=True)):
         yield [
-            *(str(index), _printable(s.method)),
-            "any" if s.preference is None else _list(s.preference, _MOST_SHARES, digits="#.3g"),
+            *(str(index), printable(s.method), share_of(s.preference)),
             *(f"{loss:.4g}" for loss in points[index, :shown]),
             *more,
             "" if s.preference is None else f"{angle:.2f}°",
@@ -122,50 +122,24 @@ def _solution_cells(front: Front, split: DataSplit, metrics: Sequence[str]) -> I
 
 
 def _methods(front: Front, split: DataSplit, corner: Sequence[float]) -> list[str]:
-    """The table of the methods, and what its numbers refer to."""
+    """Return the table of the methods and a line on its reference point."""
     if front[0].num_tasks > MOST_TASKS:
         return [f"hypervolume and IGD+ are computed for at most {MOST_TASKS} tasks"]
+    corner_text = f"({', '.join(f'{value:.4g}' for value in corner)})"
     return [
-        *_aligned(_method_cells(front, split, corner), texts=(0,)),
-        f"reference point {_list(corner, len(corner))}; IGD+ to the solutions that none dominates",
+        *aligned(_method_cells(front, split, corner), texts=(0,)),
+        f"reference point {corner_text}; IGD+ to the solutions that none dominates",
     ]
 
 
 def _method_cells(front: Front, split: DataSplit, corner: Sequence[float]) -> Iterator[list[str]]:
-    """A row a method: all at one reference point, against one target."""
+    """Yield one row per method: all at one reference point, against one target."""
     target = front.non_dominated(split)
     yield ["method", "solutions", "hypervolume", "IGD+"]
     for method, part in front.by_method().items():
         volume = part.hypervolume(corner, split)
         distance = part.igd_plus(target, split)
-        yield [_printable(method), str(len(part)), f"{volume:.6g}", f"{distance:.4g}"]
-
-
-def _aligned(rows: Iterable[list[str]], *, texts: Sequence[int]) -> list[str]:
-    """Lines with columns of one width; those in `texts` are flush left, numbers flush right."""
-    cells = list(rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place in texts else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-
-
-def _list(values: Sequence[float], most: int, digits: str = ".4g") -> str:
-    shown = [format(value, digits) for value in values[:most]] + ["…"] * (len(values) > most)
-    return "(" + ", ".join(shown) + ")"
-
-
-def _printable(text: str) -> str:
-    """Text from a file in one line, with what a terminal would obey written as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _count(solutions: int) -> str:
-    return "1 solution" if solutions == 1 else f"{solutions} solutions"
+        yield [printable(method), str(len(part)), f"{volume:.6g}", f"{distance:.4g}"]
 
 
 def _point(text: str) -> list[float]:
@@ -177,7 +151,7 @@ def _point(text: str) -> list[float]:
 
 
 def _load(paths: Sequence[Path]) -> Front:
-    """The fronts of all files in one; errors name the file."""
+    """Merge the fronts of all files; errors name the file."""
     merged = Front()
     for path in paths:
         front = Front.load(path)
@@ -192,9 +166,9 @@ def _show(args: argparse.Namespace) -> None:
     try:
         front = _load(args.files)
         reference = args.reference
-        lines = table(front, split=args.split, reference=reference, metrics=args.metric)
+        lines = report_lines(front, split=args.split, reference=reference, metrics=args.metric)
     except (ImportError, OSError, ValueError) as error:
-        args.error(_printable(str(error)))
+        args.error(printable(str(error)))
     print(*lines, sep="\n")
 
 
@@ -214,5 +188,5 @@ def _plot(args: argparse.Namespace) -> None:
         else:
             save_figure(plot_front(front, split=args.split, title=title), args.out)
     except (ImportError, OSError, ValueError) as error:
-        args.error(_printable(str(error)))
-    print(f"{args.out} shows {_count(len(front))}")
+        args.error(printable(str(error)))
+    print(f"{args.out} shows {count_of(len(front))}")

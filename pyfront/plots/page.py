@@ -1,7 +1,8 @@
-"""One self-contained HTML page with a front: a click on a solution shows its numbers."""
+"""A self-contained HTML page of a front: a click on a solution shows its numbers."""
 
 import html
 import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from string import Template
@@ -18,7 +19,7 @@ from pyfront.plots.style import COLOURS, drawn_split, share_text
 
 __all__ = ["save_page"]
 
-_MARKS = ("circle", "square", "diamond", "cross", "x")  # those that plotly has in space too
+_MARKS = ("circle", "square", "diamond", "cross", "x")  # plotly has these in space too
 
 
 def save_page(
@@ -26,7 +27,7 @@ def save_page(
 ) -> None:
     """Write an interactive page of a front, all or nothing; it needs no network.
 
-    Two tasks are drawn in the plane and three in space, with the rays l ∝ 1/r of the preferences;
+    Two tasks are plotted in the plane and three in space, with the rays l ∝ 1/r of the preferences;
     more tasks in parallel coordinates, each from its least to its largest loss. A click on a
     solution, or its choice in a list, shows its method, preference, losses, metrics and the path of
     its checkpoint. plotly.js (about 5 MB) is part of the page. Text from the front is shown as
@@ -52,7 +53,7 @@ def save_page(
     drawn = SPLIT_WORDS[split]
     page = {
         "traces": _traces(front, split),
-        "layout": _layout(front[0].num_tasks, drawn),
+        "layout": _layout(front.tasks, drawn),
         "names": [f"{index}: {_name(s)}" for index, s in enumerate(front)],
         "details": [list(_details(s)) for s in front],
     }
@@ -70,7 +71,7 @@ def save_page(
 
 
 def _plain(text: str) -> str:
-    """Text that plotly shows as it is, without the tags that it would interpret."""
+    """Escape text for plotly, which interprets tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -80,9 +81,9 @@ def _name(solution: Solution) -> str:
 
 
 def _details(s: Solution) -> list[tuple[str, str]]:
-    """Names and values of the panel."""
+    """List the names and values of the panel."""
     per_task = (s.preference, s.train_losses, s.test_losses)
-    shown = ["none" if v is None else ", ".join(f"{x:.6g}" for x in v) for v in per_task]
+    shown = ["none" if v is None else ", ".join(_with_names(s.tasks, v)) for v in per_task]
     names = ("preference", "training losses", "test losses")
     return [
         ("method", s.method),
@@ -92,8 +93,16 @@ def _details(s: Solution) -> list[tuple[str, str]]:
     ]
 
 
+def _with_names(tasks: Sequence[str] | None, values: Sequence[float]) -> list[str]:
+    """Write one number per task, with the name of the task if it has one."""
+    numbers = [f"{value:.6g}" for value in values]
+    if tasks is None:
+        return numbers
+    return [f"{task} {number}" for task, number in zip(tasks, numbers, strict=True)]
+
+
 def _traces(front: Front, split: DataSplit) -> list[dict[str, Any]]:
-    """What plotly draws; `meta` is the index of the solution at each point."""
+    """Make the traces of plotly; `meta` is the index of the solution at each point."""
     indices: dict[str, list[int]] = {method: [] for method in front.by_method()}
     for index, s in enumerate(front):
         indices[s.method].append(index)
@@ -114,7 +123,7 @@ def _traces(front: Front, split: DataSplit) -> list[dict[str, Any]]:
 
 
 def _mark(tasks: int) -> dict[str, Any]:
-    """The mark around the solution that is shown; the page moves it."""
+    """Make the mark around the solution that is shown; the page moves it."""
     return {
         "type": "scatter",
         "mode": "markers" if tasks == 2 else "lines+markers",
@@ -128,7 +137,7 @@ def _mark(tasks: int) -> dict[str, Any]:
 
 
 def _scatter(front: Front, points: Floats, places: list[int]) -> list[dict[str, Any]]:
-    """The solutions of one method as points in the plane or in space."""
+    """Draw the solutions of one method as points in the plane or in space."""
     columns = points[places].T.tolist()
     return [
         {
@@ -145,7 +154,7 @@ def _scatter(front: Front, points: Floats, places: list[int]) -> list[dict[str, 
 
 
 def _lines(front: Front, points: Floats, places: list[int]) -> list[dict[str, Any]]:
-    """The solutions of one method as lines over the tasks, each from its least loss to its most."""
+    """Draw the solutions of one method as lines over the tasks, each scaled to its own losses."""
     low = points.min(axis=0)
     span = points.max(axis=0) - low
     heights = (points - low) / np.where(span > 0.0, span, 1.0)
@@ -158,8 +167,8 @@ def _lines(front: Front, points: Floats, places: list[int]) -> list[dict[str, An
             "x": list(range(1, tasks + 1)),
             "y": heights[index].tolist(),
             "text": [
-                f"{_plain(front[index].method)}<br>task {task}: {loss:.4g}"
-                for task, loss in enumerate(points[index], start=1)
+                f"{_plain(front[index].method)}<br>{_plain(task)}: {loss:.4g}"
+                for task, loss in zip(front.tasks, points[index], strict=True)
             ],
             "line": {"width": 1.2},
             "showlegend": index == places[0],
@@ -169,7 +178,7 @@ def _lines(front: Front, points: Floats, places: list[int]) -> list[dict[str, An
 
 
 def _rays(front: Front, points: Floats) -> list[dict[str, Any]]:
-    """A dashed line for each different preference; a click on it shows nothing."""
+    """Draw a dashed line for each different preference; a click on it shows nothing."""
     corner = 1.06 * points.max(axis=0, initial=0.0)
     corner[corner == 0.0] = 1.0
     traces: list[dict[str, Any]] = []
@@ -191,7 +200,9 @@ def _rays(front: Front, points: Floats) -> list[dict[str, Any]]:
     return traces
 
 
-def _layout(tasks: int, drawn: str) -> dict[str, Any]:
+def _layout(names: Sequence[str], drawn: str) -> dict[str, Any]:
+    """Make the layout of plotly with the names of the tasks at the axes."""
+    tasks = len(names)
     layout: dict[str, Any] = {
         "template": "none",
         "hovermode": "closest",
@@ -200,11 +211,11 @@ def _layout(tasks: int, drawn: str) -> dict[str, Any]:
     }
     axes = {
         f"{name}axis": {
-            "title": {"text": f"{drawn} loss of task {task}"},
+            "title": {"text": _plain(f"{drawn} loss of {task}")},
             "rangemode": "tozero",
             **({"showspikes": False} if tasks == 3 else {}),
         }
-        for task, name in enumerate("xyz"[:tasks], start=1)
+        for name, task in zip("xyz"[: min(tasks, 3)], names, strict=False)
     }
     if tasks == 2:
         return layout | axes
@@ -212,6 +223,10 @@ def _layout(tasks: int, drawn: str) -> dict[str, Any]:
         eye = {"x": 1.6, "y": 1.6, "z": 1.1}
         return layout | {"scene": axes | {"camera": {"eye": eye}}}
     return layout | {
-        "xaxis": {"title": {"text": "task"}, "dtick": 1 if tasks <= 30 else None},
+        "xaxis": {
+            "title": {"text": "task"},
+            "tickvals": list(range(1, tasks + 1)),
+            "ticktext": [_plain(name.removeprefix("task ")) for name in names],
+        },
         "yaxis": {"title": {"text": f"{drawn} loss, each task from its least to its largest"}},
     }

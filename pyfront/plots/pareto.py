@@ -1,4 +1,4 @@
-"""Pictures of a front in the space of the losses."""
+"""Plots of a front in the space of the losses."""
 
 from os import PathLike
 from pathlib import Path
@@ -19,34 +19,33 @@ from pyfront.plots.style import (
     plain,
     share_text,
 )
-from pyfront.plots.tasks import plot_parallel, plot_relative_losses, plot_weights
+from pyfront.plots.tasks import plot_parallel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["SUFFIXES", "plot_front", "plot_relative_losses", "plot_weights", "save_figure"]
+__all__ = ["SUFFIXES", "plot_front", "save_figure"]
 
 #: Endings of the files that `save_figure` writes.
 SUFFIXES = (".png", ".svg", ".pdf")
-#: Width and height of the label of a ray as parts of the picture; closer ones would overlap.
+#: Width and height of the label of a ray as fractions of the axes; closer ones would overlap.
 _LABEL_ROOM = np.array([0.13, 0.03])
 
 
 def plot_front(front: Front, *, split: DataSplit | None = None, title: str = "") -> "Figure":
-    """The picture of a front: in the plane, in space, or in parallel coordinates.
+    """Plot a front in the plane, in space, or in parallel coordinates.
 
-    Two or three tasks are drawn as they are. A preference r is the ray l ∝ 1/r, where EPO is meant
-    to end. Filled marks are training losses, hollow ones test losses, joined by a thin line; all
-    methods are drawn alike but for colour and shape. For two tasks, what the solutions dominate is
-    grey. More tasks are drawn as `plot_parallel` in ``pyfront.plots_tasks`` does. No global state
-    of matplotlib is used, and no display is needed.
+    Two or three tasks span the axes. A preference r is the ray l ∝ 1/r, where EPO is meant to end.
+    Filled marks are training losses, hollow ones test losses, joined by a thin line; methods differ
+    in colour and shape only. For two tasks, the area that the solutions dominate is grey. More
+    tasks are plotted by `plot_parallel`. Uses no global state of matplotlib and needs no display.
 
     Args:
         front: at least one solution, two tasks or more.
         split: whose losses dominate, or are drawn in parallel coordinates: "train", "test" or, by
             default, ``front.common_split``.
-        title: a line above the picture.
+        title: a line above the plot.
 
     Returns:
         A matplotlib figure; `save_figure` writes it.
@@ -68,12 +67,12 @@ def plot_front(front: Front, *, split: DataSplit | None = None, title: str = "")
     figure = new_figure()
     axes = figure.add_subplot(projection="3d" if tasks == 3 else None)
     _set_limits(axes, front)
-    for task, name in enumerate("xyz"[:tasks], start=1):
-        getattr(axes, f"set_{name}label")(f"loss of task {task}")
+    for name, task in zip("xyz", front.tasks, strict=False):
+        getattr(axes, f"set_{name}label")(plain(f"loss of {task}"))
     axes.set_title(plain(title), pad=18)  # above the labels of the rays
     for method, style in method_styles(front).items():
         _draw_method(axes, front.by_method()[method], method, style)
-    _draw_rays(axes, front)  # after the methods, so that the legend lists those a pair a column
+    _draw_rays(axes, front)  # after the methods, whose pairs then fill the columns of the legend
     if tasks == 2:
         _draw_dominated(axes, front, split)
         axes.spines[["top", "right"]].set_visible(False)
@@ -85,7 +84,7 @@ def save_figure(figure: "Figure", path: str | PathLike[str]) -> None:
     """Write a figure, all or nothing: a file of that name is replaced in one step.
 
     Args:
-        figure: what one of the plots returned.
+        figure: a figure that one of the plots returned.
         path: ends in ``.png``, ``.svg`` or ``.pdf``, which chooses the format.
 
     Raises:
@@ -100,7 +99,7 @@ def save_figure(figure: "Figure", path: str | PathLike[str]) -> None:
 
 
 def _set_limits(axes: "Axes", front: Front) -> None:
-    """From 0 to a little beyond the worst loss, on both splits."""
+    """Show from 0 to a little beyond the worst loss of both splits."""
     points = [s.train_losses for s in front] + [s.test_losses for s in front if s.test_losses]
     lows = 1.06 * np.min(points, axis=0, initial=0.0)
     highs = 1.06 * np.max(points, axis=0, initial=0.0)
@@ -113,7 +112,7 @@ def _corner(axes: "Axes", tasks: int) -> NDArray[np.float64]:
 
 
 def _draw_rays(axes: "Axes", front: Front) -> None:
-    """One dashed line l ∝ 1/r for each preference; in the plane, where there is room, with r."""
+    """Draw a dashed line l ∝ 1/r for each preference; in the plane, label it with r if it fits."""
     corner = _corner(axes, front[0].num_tasks)
     preferences = dict.fromkeys(tuple(s.preference) for s in front if s.preference is not None)
     labelled: list[NDArray[np.float64]] = []
@@ -130,7 +129,7 @@ def _draw_rays(axes: "Axes", front: Front) -> None:
 
 
 def _label_ray(axes: "Axes", end: NDArray[np.float64], text: str, *, right: bool) -> None:
-    """r where its ray leaves the picture, on the right or at the top."""
+    """Write r where its ray leaves the axes, on the right or at the top."""
     axes.annotate(
         text,
         (end[0], end[1]),
@@ -145,7 +144,7 @@ def _label_ray(axes: "Axes", end: NDArray[np.float64], text: str, *, right: bool
 
 
 def _draw_dominated(axes: "Axes", front: Front, split: DataSplit) -> None:
-    """The area that the solutions of all methods dominate, up to the edge of the picture."""
+    """Fill the area that the solutions of all methods dominate, up to the edge of the axes."""
     points = np.unique(front.non_dominated(split).losses(split), axis=0)  # by the first loss
     right, top = _corner(axes, 2)
     steps = np.repeat(points, 2, axis=0)
@@ -155,7 +154,7 @@ def _draw_dominated(axes: "Axes", front: Front, split: DataSplit) -> None:
 
 
 def _draw_method(axes: "Axes", front: Front, method: str, style: dict[str, Any]) -> None:
-    """Training losses filled, test losses hollow, each pair joined."""
+    """Draw training losses filled and test losses hollow, each pair joined."""
     name = plain(method)
     train = front.losses("train")
     axes.plot(*train.T, ls="", ms=7, zorder=3, label=f"{name}, training", **style)

@@ -1,4 +1,4 @@
-"""What all pictures have in common: colours, marks, the legend below."""
+"""Shared by all plots: colours, marks, the legend below."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def drawn_split(front: Front, split: DataSplit | None) -> DataSplit:
-    """The split to draw, `front.common_split` for None; an error where nothing can be drawn."""
+    """Return the split to plot, `front.common_split` for None; raise if nothing can be plotted."""
     if len(front) == 0:
         raise ValueError("front: holds no solution, so there is nothing to draw")
     if front[0].num_tasks < 2:
@@ -41,7 +41,7 @@ def drawn_split(front: Front, split: DataSplit | None) -> DataSplit:
 
 
 def new_figure() -> "Figure":
-    """An empty figure without any global state of matplotlib."""
+    """Make an empty figure without any global state of matplotlib."""
     figure: Figure = import_extra("matplotlib.figure", "plots").Figure(
         figsize=(7.5, 6.0), layout="constrained"
     )
@@ -49,7 +49,7 @@ def new_figure() -> "Figure":
 
 
 def method_styles(front: Front) -> dict[str, dict[str, Any]]:
-    """A colour and a mark for each method, in the order of their first solutions."""
+    """Choose a colour and a mark for each method, in the order of their first solutions."""
     return {
         method: {
             "color": COLOURS[index % len(COLOURS)],
@@ -60,18 +60,18 @@ def method_styles(front: Front) -> dict[str, dict[str, Any]]:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a pair of dollar signs would begin mathematics."""
+    """Escape text for matplotlib, where a pair of dollar signs begins mathematics."""
     return text.replace("$", r"\$")
 
 
 def share_text(preference: Any) -> str:
-    """r scaled to sum 1, with two digits."""
+    """Write r scaled to sum 1, with two digits."""
     total = sum(preference)
     return "(" + ", ".join(f"{value / total:.2g}" for value in preference) + ")"
 
 
 def legend_below(axes: "Axes") -> None:
-    """Outside the axes, so that it hides no point; two entries a column where they fit."""
+    """Put the legend below the axes, where it hides no point, in two rows if it fits."""
     labels = axes.get_legend_handles_labels()[1]
     pairs = -(-len(labels) // 2)
     columns = next((n for n in range(pairs, 1, -1) if _row_length(labels, n) <= 118), 1)
@@ -81,6 +81,6 @@ def legend_below(axes: "Axes") -> None:
 
 
 def _row_length(labels: Sequence[str], columns: int) -> int:
-    """About how many letters wide a legend is, 6 of them a column for its marks and the space."""
+    """Estimate the width of a legend in letters, with 6 per column for its marks and the space."""
     parts = np.array_split(np.array([len(label) for label in labels]), columns)
     return sum(6 + int(part.max(initial=0)) for part in parts)

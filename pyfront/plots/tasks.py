@@ -1,4 +1,4 @@
-"""Pictures with a place for each task: parallel coordinates, relative losses, weights over time."""
+"""Plots by task: parallel coordinates, relative losses, weights over time."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfront.front.front import Front
-from pyfront.front.solution import SPLIT_WORDS, DataSplit
+from pyfront.front.solution import SPLIT_WORDS, DataSplit, check_tasks
 from pyfront.plots.style import COLOURS, drawn_split, legend_below, method_styles, new_figure, plain
 from pyfront.report import Report
 
@@ -21,15 +21,15 @@ _PHASE_GREY = {"feasibility": "0.85", "balance": "0.9", "descent": "0.97", "conv
 
 
 def plot_parallel(front: Front, *, split: DataSplit | None = None, title: str = "") -> "Figure":
-    """A front of many tasks: one vertical axis a task, one line a solution.
+    """Plot a front of many tasks: one vertical axis per task, one line per solution.
 
     Each axis goes from the least to the largest loss of its task, which are written at its ends.
-    Solutions that another one dominates are dotted.
+    Dominated solutions are dotted.
 
     Args:
         front: at least one solution, two tasks or more.
         split: "train" or "test"; ``front.common_split`` by default.
-        title: a line above the picture.
+        title: a line above the plot.
 
     Raises:
         ValueError: an empty front, one task, or a solution without losses on the split.
@@ -58,7 +58,7 @@ def plot_parallel(front: Front, *, split: DataSplit | None = None, title: str = 
             axes.plot(place, y, dash, ms=5, lw=1.2, alpha=0.8, label=label, **style)
     if len(kept) < len({tuple(row) for row in points}):
         axes.plot([], [], ":", color="0.4", label="dotted: dominated by another")
-    _draw_axes_of_tasks(axes, low, high)
+    _draw_axes_of_tasks(axes, low, high, front.tasks)
     axes.set_title(plain(title), pad=24)
     axes.set_ylabel(f"{SPLIT_WORDS[split]} loss, each task from its least to its largest")
     legend_below(axes)
@@ -68,15 +68,15 @@ def plot_parallel(front: Front, *, split: DataSplit | None = None, title: str = 
 def plot_relative_losses(
     front: Front, *, split: DataSplit | None = None, title: str = ""
 ) -> "Figure":
-    """The relative loss profile r∘l, task by task: flat is what the preference asked for.
+    """Plot the relative losses r∘l by task: a flat line has the proportion of the preference.
 
-    r is scaled to sum 1. Thin lines are the solutions, the thick one with marks is the mean of a
-    method; solutions without a preference are left out.
+    r is scaled to sum 1. Thin lines are solutions, thick ones with marks the means of the methods;
+    solutions without a preference are left out.
 
     Args:
         front: two tasks or more, at least one solution with a preference.
         split: "train" or "test"; ``front.common_split`` by default.
-        title: a line above the picture.
+        title: a line above the plot.
 
     Raises:
         ValueError: an empty front, one task, no preference, or a solution without losses on the
@@ -108,7 +108,7 @@ def plot_relative_losses(
             axes.plot(place, profiles.T, "-", color=colour, lw=0.8, alpha=0.35)
         name = f"{plain(method)}, mean of {len(profiles)}" if len(profiles) > 1 else plain(method)
         axes.plot(place, profiles.mean(axis=0), "-", lw=2, ms=7, label=name, **style)
-    _name_tasks(axes, len(place))
+    _name_tasks(axes, front.tasks)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_ylabel(f"relative {SPLIT_WORDS[split]} loss r∘l")
     axes.set_title(plain(title))
@@ -117,18 +117,22 @@ def plot_relative_losses(
     return figure
 
 
-def plot_weights(reports: Sequence[Report], *, title: str = "") -> "Figure":
-    """The weights of the tasks over the steps of training, as in the figures of the papers.
+def plot_weights(
+    reports: Sequence[Report], *, tasks: Sequence[str] | None = None, title: str = ""
+) -> "Figure":
+    """Plot the weights of the tasks over the steps of training.
 
     Each phase has its background. Steps with the status ``nonfinite`` leave a gap.
 
     Args:
-        reports: one a step, for example ``[opt.step(losses) for …]``; at least one, all with the
+        reports: one per step, for example ``[opt.step(losses) for …]``; at least one, all with the
             same number of weights.
-        title: a line above the picture.
+        tasks: m names for the legend; "task 1", "task 2", … by default.
+        title: a line above the plot.
 
     Raises:
         ValueError: no report, or another number of weights than in the first; names the index.
+            Names that are not m different ones.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -150,12 +154,14 @@ def plot_weights(reports: Sequence[Report], *, title: str = "") -> "Figure":
     figure = new_figure()
     axes = figure.add_subplot()
     steps = np.arange(1, len(weights) + 1)
+    count = weights.shape[1]
+    names = [f"task {j + 1}" for j in range(count)] if tasks is None else check_tasks(tasks, count)
     dashes = ("-", "--", "-.", ":")
     for task, column in enumerate(weights.T):
         dash = dashes[task // len(COLOURS) % len(dashes)]
         mark = "o" if len(steps) == 1 else None
         colour = COLOURS[task % len(COLOURS)]
-        axes.plot(steps, column, c=colour, ls=dash, marker=mark, lw=1.3, label=f"task {task + 1}")
+        axes.plot(steps, column, c=colour, ls=dash, marker=mark, lw=1.3, label=plain(names[task]))
     axes.set_xlim(0.5, len(steps) + 0.5)
     _draw_phases(axes, [report.phase for report in reports])
     axes.grid(axis="y", color="0.85", lw=0.6)
@@ -167,17 +173,27 @@ def plot_weights(reports: Sequence[Report], *, title: str = "") -> "Figure":
     return figure
 
 
-def _name_tasks(axes: "Axes", tasks: int) -> None:
-    """Ticks 1 to m; upright, shorter names where the long ones would run into each other."""
-    names = [f"task {task}" if tasks <= 10 else str(task) for task in range(1, tasks + 1)]
-    axes.set_xticks(range(1, tasks + 1), names, fontsize=9 if tasks <= 20 else 6)
-    axes.set_xlabel("" if tasks <= 10 else "task")
+def _name_tasks(axes: "Axes", names: Sequence[str]) -> None:
+    """Label the ticks 1 to m; names too long to stand side by side are turned or shortened."""
+    tasks = len(names)
+    if tasks > 10 and all(name == f"task {task}" for task, name in enumerate(names, start=1)):
+        names = [str(task) for task in range(1, tasks + 1)]
+        axes.set_xlabel("task")
+    crowded = sum(len(name) + 2 for name in names) > 100
+    axes.set_xticks(
+        range(1, tasks + 1),
+        [plain(name) for name in names],
+        fontsize=9 if tasks <= 20 else 6,
+        rotation=90 if crowded and tasks > 10 else 20 if crowded else 0,
+    )
 
 
-def _draw_axes_of_tasks(axes: "Axes", low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
-    """A vertical line a task with its least and largest loss at the ends."""
-    tasks = len(low)
-    _name_tasks(axes, tasks)
+def _draw_axes_of_tasks(
+    axes: "Axes", low: NDArray[np.float64], high: NDArray[np.float64], names: Sequence[str]
+) -> None:
+    """Draw a vertical line per task with its least and largest loss at the ends."""
+    tasks = len(names)
+    _name_tasks(axes, names)
     axes.set_xlim(0.7, tasks + 0.3)
     axes.set_ylim(-0.08 if tasks <= 10 else -0.11, 1.03)
     axes.set_yticks([])
@@ -193,7 +209,7 @@ def _draw_axes_of_tasks(axes: "Axes", low: NDArray[np.float64], high: NDArray[np
 
 
 def _draw_phases(axes: "Axes", phases: Sequence[str | None]) -> None:
-    """A background for the steps of each phase, where there is more than one."""
+    """Shade the steps of each phase if there is more than one."""
     edges = np.arange(len(phases) + 1) + 0.5
     known = {phase: grey for phase, grey in _PHASE_GREY.items() if phase in phases}
     for phase, grey in known.items() if len(known) > 1 else ():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,18 +17,13 @@ from concurrent.futures import (
 from typing import Any, Protocol
 
 from pyfront.front.front import Solution
+from pyfront.sweeps.child import train_in_child
 from pyfront.sweeps.training import Failure, Job, OnOutcome, Train, outcome_of
 from pyfront.sweeps.workers import pickled
 
 __all__ = ["Executor", "check_executor", "train_in_executor"]
 
 _POLL = 0.5  # seconds between two looks at jobs that cannot be waited for
-
-_ONE_AT_A_TIME = (
-    "the generators of Python, NumPy and torch are global to a process, so it trains one run at a "
-    "time. Use worker processes of one thread each: ProcessPoolExecutor, loky, dask with "
-    "threads_per_worker=1, or workers="
-)
 
 
 class _Job(Protocol):
@@ -57,9 +50,12 @@ def check_executor(executor: object) -> None:
     """
     if not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor: expected a concurrent.futures.Executor, got {executor!r}")
-    # the attribute is private; without it, the workers find out
+    # a private attribute: without it, threads only cost more than worker processes
     if isinstance(executor, ThreadPoolExecutor) and getattr(executor, "_max_workers", 1) > 1:
-        raise ValueError(f"executor: a pool of several threads: {_ONE_AT_A_TIME}")
+        raise ValueError(
+            "executor: a pool of several threads, but the generators of Python, NumPy and torch "
+            "are global to a process: use a pool of processes, or workers="
+        )
 
 
 def train_in_executor(
@@ -69,7 +65,6 @@ def train_in_executor(
 
     Raises:
         TypeError: `train` cannot be pickled.
-        RuntimeError: the executor runs two jobs at once in one process.
     """
     if isinstance(executor, ProcessPoolExecutor):
         pickled(train, steps)  # others send more than pickle can
@@ -111,8 +106,6 @@ def _outcome(job: Job, submitted: _Job) -> Solution | Failure:
         outcome = submitted.result()
     except Exception as error:
         return _lost(job, error)
-    if isinstance(outcome, _Busy):
-        raise RuntimeError(f"executor: two runs at once in {outcome}: {_ONE_AT_A_TIME}")
     assert isinstance(outcome, Solution | Failure)
     return outcome
 
@@ -123,18 +116,13 @@ def _lost(job: Job, error: BaseException) -> Failure:
     return Failure(job.run, f"the executor returned no result of this run\n{text}", error)
 
 
-class _Busy(str):
-    """A process that was asked for a second run at once."""
+def _train_remotely(train: Train, job: Job, steps: bool) -> Solution | Failure:
+    """Train one job in a worker of the executor.
 
-
-_running = threading.Lock()
-
-
-def _train_remotely(train: Train, job: Job, steps: bool) -> Solution | Failure | _Busy:
-    """Train one job in this process, a worker of the executor."""
-    if not _running.acquire(blocking=False):
-        return _Busy(f"process {os.getpid()} on {socket.gethostname()}")
-    try:
-        return outcome_of(train, job, (lambda _: None) if steps else None)
-    finally:
-        _running.release()
+    Generators are global to a process. A worker that calls this in its main thread does nothing
+    else meanwhile. In another thread, as in dask's workers, the run gets a process of its own:
+    further threads may train too, and dask's own main thread draws from Python's generator.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return train_in_child(train, job, steps)
+    return outcome_of(train, job, (lambda _: None) if steps else None)

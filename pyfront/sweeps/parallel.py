@@ -80,7 +80,7 @@ def sweep(
         ValueError: an argument out of range, a folder that holds another sweep, or a pool of
             several threads.
         RuntimeError: another process is training one of the runs in this folder; nothing was
-            trained. Or an executor that trains two runs at once in one process.
+            trained.
         OSError: the folder cannot be written; names the file.
         ImportError: `progress=True` without tqdm.
 

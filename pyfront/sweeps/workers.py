@@ -21,6 +21,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from pyfront.sweeps.child import how_it_ended
 from pyfront.sweeps.training import Failure, Job, OnOutcome, Train, outcome_of, traceback_text
 
 __all__ = ["pickled", "train_in_workers"]
@@ -111,8 +112,7 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()  # in case it had no group yet
         self.process.join()
-        code = self.process.exitcode or 0
-        ending = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
+        ending = how_it_ended(self.process.exitcode or 0)
         where = _available(self.crash).partition("\n\nExtension modules")[0]
         for resource in (self.connection, self.crash, self.process):
             resource.close()

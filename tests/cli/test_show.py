@@ -6,7 +6,7 @@ import pytest
 from fronts import solution
 
 from pyfront.cli.main import main
-from pyfront.cli.show import table
+from pyfront.cli.show import report_lines
 from pyfront.front.front import Front
 
 for package in ("matplotlib", "moocore"):
@@ -63,6 +63,21 @@ def test_show_prints_solutions_methods_and_the_best_compromise(saved, capsys):
     ]
 
 
+def test_names_of_tasks_are_the_titles_of_columns(tmp_path, capsys):
+    Front([solution(1.0, 2.0, tasks=["segmentation", "depth"])]).save(tmp_path / "a.json")
+    main(["show", str(tmp_path / "a.json")])
+    titles = capsys.readouterr().out.splitlines()[2]
+    assert titles.split() == [
+        "#",
+        "method",
+        "preference",
+        "segmentation",
+        "depth",
+        "angle",
+        "dominated",
+    ]
+
+
 def test_the_reference_point_and_the_split_can_be_given(saved, capsys):
     main(["show", "front.json", "--reference", "2,3", "--split", "train"])
     lines = capsys.readouterr().out.splitlines()
@@ -75,24 +90,25 @@ def test_the_reference_point_and_the_split_can_be_given(saved, capsys):
 def test_an_approximate_hypervolume_is_marked(monkeypatch):
     monkeypatch.setattr("pyfront.front.measures._COST_LIMIT", 0.5)
     monkeypatch.setattr("pyfront.front.measures._FEW_POINTS", 0)
-    (row,) = [line for line in table(example()) if line.startswith("MGDA")]
+    (row,) = [line for line in report_lines(example()) if line.startswith("MGDA")]
     assert "  ≈0.0" in row
 
 
 def test_many_tasks_fit_on_a_line():
-    lines = table(Front([solution(*range(1, 31), preference=[1.0] * 30)]))
+    lines = report_lines(Front([solution(*range(1, 31), preference=[1.0] * 30)]))
     assert "task 8  …   angle" in lines[2]
     assert "(1.00, 1.00, 1.00, 1.00, …)" in lines[3]
 
 
 def test_more_tasks_than_moocore_takes():
-    lines = table(Front([solution(*range(1, 41))]))
+    lines = report_lines(Front([solution(*range(1, 41))]))
     assert "hypervolume and IGD+ are computed for at most 31 tasks" in lines
     assert lines[-1] == "best compromise (knee): solution 0, EPO"
 
 
 def test_text_from_a_file_does_not_reach_the_terminal_raw():
-    text = "\n".join(table(Front([solution(1.0, 2.0, method="a\x1b[31m\nb", checkpoint="\r")])))
+    names = {"method": "a\x1b[31m\nb", "checkpoint": "\r", "tasks": ["\x1b", "b"]}
+    text = "\n".join(report_lines(Front([solution(1.0, 2.0, **names)])))
     assert r"a\x1b[31m\nb" in text
     assert not set(text) & {"\x1b", "\r"}
 

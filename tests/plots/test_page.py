@@ -10,7 +10,7 @@ from absent import hide
 from fronts import solution
 
 from pyfront.front.front import Front
-from pyfront.plots.page import save_page
+from pyfront.plots import save_page
 
 HOSTILE = "</script><script>document.title='run'</script><b>bold</b>&amp;${x}"
 
@@ -64,6 +64,21 @@ def test_every_solution_is_drawn_once_with_its_numbers(plotly, tmp_path, tasks):
         "<i>": "2",
         "checkpoint": f"runs/{HOSTILE}.pt",
     }
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_names_of_tasks_are_at_the_axes_and_in_the_panel(plotly, tmp_path, count):
+    names = ["segmentation", "<b>depth", "c", "d", "e"][:count]
+    save_page(Front([solution(*[0.5] * count, tasks=names)]), tmp_path / "front.html")
+    page = page_data(tmp_path / "front.html")
+    assert dict(page["details"][0])["training losses"].startswith("segmentation 0.5, <b>depth 0.5")
+    shown = ["segmentation", "&lt;b&gt;depth", "c", "d", "e"][:count]
+    if count == 5:
+        assert page["layout"]["xaxis"]["ticktext"] == shown
+    else:
+        axes = page["layout"].get("scene", page["layout"])
+        titles = [axes[f"{name}axis"]["title"]["text"] for name in "xyz"[:count]]
+        assert titles == [f"training loss of {name}" for name in shown]
 
 
 def test_text_from_a_file_cannot_become_part_of_the_page(plotly, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from absent import hide
 
 from pyfront.front.front import Front, Solution
-from pyfront.plots.pareto import plot_front, save_figure
+from pyfront.plots import plot_front, save_figure
 
 pytest.importorskip("matplotlib")
 
@@ -159,3 +159,13 @@ def test_a_missing_matplotlib_names_the_extra(monkeypatch):
     hide(monkeypatch, "matplotlib")
     with pytest.raises(ImportError, match=r'pip install "pyfront\[plots\]"'):
         plot_front(example())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_names_of_tasks_are_at_the_axes(count):
+    names = ["segmentation", "depth", "$x"][:count]
+    axes = plot_front(Front([Solution(method="a", train_losses=[1.0] * count, tasks=names)])).axes[
+        0
+    ]
+    found = [getattr(axes, f"get_{name}label")() for name in "xyz"[:count]]
+    assert found == ["loss of segmentation", "loss of depth", r"loss of \$x"][:count]

@@ -6,8 +6,13 @@ import torch
 from fronts import solution
 
 from pyfront.front.front import Front
-from pyfront.plots.pareto import plot_front, plot_relative_losses, plot_weights, save_figure
-from pyfront.plots.tasks import plot_parallel
+from pyfront.plots import (
+    plot_front,
+    plot_parallel,
+    plot_relative_losses,
+    plot_weights,
+    save_figure,
+)
 from pyfront.report import Report
 
 pytest.importorskip("matplotlib")
@@ -136,3 +141,27 @@ def test_reports_that_cannot_be_drawn():
         plot_weights([])
     with pytest.raises(ValueError, match=r"reports\[1\] has 3 weights, those before it 2"):
         plot_weights([report(0.5, 0.5), report(0.2, 0.3, 0.5)])
+
+
+def test_names_of_tasks_are_at_the_axes_and_in_the_legend():
+    names = ["segmentation", "depth $", "normals", "edges"]
+    front = Front([solution(*range(1, 5), preference=[1.0] * 4, tasks=names)])
+    shown = ["segmentation", r"depth \$", "normals", "edges"]
+    for figure in (plot_front(front), plot_parallel(front), plot_relative_losses(front)):
+        assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == shown
+        figure.draw_without_rendering()
+    assert legend(plot_weights([report(0.5, 0.5)], tasks=names[:2])) == shown[:2]
+    with pytest.raises(ValueError, match="tasks: 4 names for 2 tasks"):
+        plot_weights([report(0.5, 0.5)], tasks=names)
+
+
+@pytest.mark.parametrize("tasks", [8, 12, 30])
+def test_long_names_of_tasks_do_not_run_into_each_other(tasks):
+    names = [f"a rather long name {k}" for k in range(tasks)]
+    figure = plot_parallel(Front([solution(*range(1, tasks + 1), tasks=names)]))
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_xticklabels()
+    assert [text.get_text() for text in labels] == names
+    if tasks > 10:  # upright: the boxes are exact
+        boxes = [text.get_window_extent() for text in labels]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

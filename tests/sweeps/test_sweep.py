@@ -273,7 +273,6 @@ def test_runs_can_be_more_than_preferences():
         ({"steps": 0}, ValueError, "steps = 0"),
         ({"time_limit": 0.0}, ValueError, "time_limit = 0.0: must be finite and > 0"),
         ({"time_limit": 1.0, "workers": 0}, ValueError, "time_limit: only local worker processes"),
-        ({"executor": 3}, TypeError, "executor: expected a concurrent.futures.Executor, got 3"),
     ],
 )
 def test_bad_arguments_are_named_before_anything_runs(tmp_path, arguments, error, message):
