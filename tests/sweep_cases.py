@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 import pyfront
 from pyfront.problems import QuadraticProblem
@@ -92,3 +93,34 @@ def stepping(preference, advance):
         advance()
     advance(20)
     return train(preference)
+
+
+def together(preference, *, folder):
+    """All ranks of a group take the same steps; averaging equal gradients changes no bit."""
+    group = dist.group.WORLD if GROUP is None else GROUP
+    rank = dist.get_rank(group)
+    with (Path(folder) / f"calls-{dist.get_rank()}").open("a") as file:
+        file.write(f"{preference[0]}\n")
+    if preference[0] == 3.0 and rank == 1:
+        raise ValueError("three is not for rank 1")
+    losses = plain(preference).train_losses
+    if preference[0] != 3.0:
+        mean = torch.tensor(losses, dtype=torch.float64)
+        dist.all_reduce(mean, group=group)
+        losses = (mean / dist.get_world_size(group)).tolist()
+    return pyfront.Solution(method="sum", preference=preference, train_losses=losses)
+
+
+def plain(preference):
+    """A short training of the weighted sum by torch alone."""
+    net = torch.nn.Sequential(torch.nn.Linear(50, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2))
+    data, opt = torch.randn(2000, 50), torch.optim.Adam(net.parameters())
+    for _ in range(3):
+        opt.zero_grad()
+        losses = net(data).square().mean(dim=0)
+        (losses @ torch.tensor(preference)).backward()
+        opt.step()
+    return pyfront.Solution(method="sum", preference=preference, train_losses=losses.tolist())
+
+
+GROUP = None  # of the ranks that train together, set by a script

@@ -23,7 +23,7 @@ from pyfront.sweeps.workers import pickled
 
 __all__ = ["Executor", "check_executor", "train_in_executor"]
 
-_POLL = 0.5  # seconds between two looks at jobs that cannot be waited for
+_POLL = 0.5  # seconds between two checks of jobs that cannot be waited for
 
 
 class _Job(Protocol):
@@ -94,10 +94,11 @@ def _batch(executor: Executor) -> contextlib.AbstractContextManager[Any]:
 def _ended(pending: dict[Job, _Job]) -> list[Job]:
     """Wait until a job has ended; return all that have."""
     futures = [submitted for submitted in pending.values() if isinstance(submitted, Future)]
-    if len(futures) == len(pending):
-        wait(futures, return_when=FIRST_COMPLETED)
     while not (ended := [job for job, submitted in pending.items() if submitted.done()]):
-        time.sleep(_POLL)
+        if len(futures) == len(pending):
+            wait(futures, timeout=_POLL, return_when=FIRST_COMPLETED)  # not of cancelled ones
+        else:
+            time.sleep(_POLL)
     return ended
 
 

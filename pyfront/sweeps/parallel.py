@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyfront._utils.arguments import integer, number
 from pyfront.front.front import Front, Solution
@@ -16,9 +16,13 @@ from pyfront.sweeps.errors import SweepError
 from pyfront.sweeps.executors import Executor, check_executor, train_in_executor
 from pyfront.sweeps.folder import RunFolder
 from pyfront.sweeps.progress import ProgressBar
+from pyfront.sweeps.ranks import Ranks
 from pyfront.sweeps.runs import RunKey, as_runs, run_seed
 from pyfront.sweeps.training import Failure, Job, OnOutcome, Outcome, train_here
 from pyfront.sweeps.workers import train_in_workers
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 __all__ = ["sweep"]
 
@@ -31,6 +35,7 @@ def sweep(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
+    process_group: dist.ProcessGroup | None = None,
     seed: int = 0,
     folder: str | PathLike[str] | None = None,
     steps: int | None = None,
@@ -59,6 +64,8 @@ def sweep(
         executor: train in the worker processes of this `concurrent.futures.Executor`, or of an
             executor of submitit, in place of `workers`, with the same results. It keeps running
             when this returns or fails; runs that it has not begun are then cancelled.
+        process_group: the ranks of this group train every run together, in these processes; all
+            call this with the same arguments, and rank 0 of the group keeps the results.
         seed: the seed of the whole sweep.
         folder: keep every finished run there, and do not repeat those that are there already. The
             seed and the name and arguments of `train` must be those of the first time (the code of
@@ -98,10 +105,33 @@ def sweep(
         >>> [[round(loss, 1) for loss in solution.train_losses] for solution in front]
         [[0.7, 0.5], [0.6, 0.6]]
     """
-    runs = as_runs(preferences)
     seed = integer("seed", seed, 0)
     steps = None if steps is None else integer("steps", steps, 1)
-    run_all = _trainer(train, workers, executor, time_limit, steps is not None)
+    if process_group is None:
+        run_all = _trainer(train, workers, executor, time_limit, steps is not None)
+        return _sweep(train, as_runs(preferences), run_all, seed, folder, steps, progress)
+    if workers or executor is not None or time_limit is not None:
+        raise ValueError("process_group: needs no workers, no executor and no time_limit")
+    ranks, runs = Ranks(process_group), list(preferences)
+    run_all = partial(ranks.train_together, train, steps=steps is not None)
+    return ranks.sweep(
+        train,
+        steps is not None,
+        lambda: (as_runs(runs), seed),
+        lambda: _sweep(train, as_runs(runs), run_all, seed, folder, steps, progress),
+    )
+
+
+def _sweep(
+    train: Callable[..., Solution],
+    runs: Sequence[RunKey],
+    run_all: Callable[[Sequence[Job], OnOutcome], None],
+    seed: int,
+    folder: str | PathLike[str] | None,
+    steps: int | None,
+    progress: bool | None,
+) -> Front:
+    """Train the runs that the folder does not hold with `run_all`; keep and collect the results."""
     kept = None if folder is None else RunFolder(folder, train, seed)
     outcomes: dict[int, Solution | Failure] = {}
 
