@@ -1,7 +1,7 @@
-"""Two-task image sets: two overlapping items in one picture, one label each.
+"""Two-task image sets: two overlapping items per picture, each with its label.
 
 `multi_digits` needs no download (scikit-learn bundles its 8 × 8 digits); `multi_mnist` makes the
-three sets of the papers from MNIST and Fashion-MNIST files that lie on the disk.
+three sets of the papers from MNIST and Fashion-MNIST files on the disk.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from pyfront._utils.extras import import_extra
 
 __all__ = ["KINDS", "TwoItems", "choose_kind", "multi_digits", "multi_mnist", "read_idx"]
 
-#: kind → what lies top-left (task 1) and bottom-right (task 2).
+#: kind → sources of the items top-left (task 1) and bottom-right (task 2).
 KINDS: dict[str, tuple[str, str]] = {
     "multi-mnist": ("mnist", "mnist"),
     "multi-fashion": ("fashion-mnist", "fashion-mnist"),
@@ -43,7 +43,7 @@ class TwoItems:
 
 
 def multi_digits(*, train: int = 20_000, test: int = 5_000, seed: int = 0) -> TwoItems:
-    """MultiMNIST in small, from the 1797 digits of 8 × 8 pixels that scikit-learn bundles.
+    """Make a small MultiMNIST from the 1797 digits of 8 × 8 pixels that scikit-learn bundles.
 
     Two different digits on a 12 × 12 canvas, one in the top-left and one in the bottom-right
     corner, each moved by up to one pixel towards the other; the brighter pixel wins. Training and
@@ -89,7 +89,7 @@ def multi_mnist(
     test: int = 20_000,
     seed: int = 0,
 ) -> TwoItems:
-    """MultiMNIST, MultiFashion or Multi-Fashion+MNIST from idx files on the disk.
+    """Make MultiMNIST, MultiFashion or Multi-Fashion+MNIST from idx files on the disk.
 
     Two items of different labels (of any labels for `multi-fashion-mnist`) on a 36 × 36 canvas,
     one in the top-left and one in the bottom-right corner, each moved by up to 4 pixels towards
@@ -131,11 +131,11 @@ def multi_mnist(
 
 
 def choose_kind(directory: str | PathLike[str]) -> str:
-    """The kind that a folder can give when none is asked for.
+    """Choose the default kind for a folder.
 
-    `multi-mnist` where there is a folder `mnist`, otherwise `multi-fashion` where there is a folder
+    `multi-mnist` if it has a folder `mnist`, otherwise `multi-fashion` if it has a folder
     `fashion-mnist`. A folder that holds the idx files itself is taken for MNIST, unless its name
-    says "fashion": the files of the two sets have the same names.
+    contains "fashion": the files of the two sets have the same names.
 
     Raises:
         FileNotFoundError: none of the three; the message names the folder.
@@ -150,7 +150,7 @@ def choose_kind(directory: str | PathLike[str]) -> str:
 
 
 def read_idx(path: str | PathLike[str]) -> NDArray[np.uint8]:
-    """An idx file of unsigned bytes, gzipped or not (told by its content, not its name).
+    """Read an idx file of unsigned bytes, gzipped or not (by its content, not its name).
 
     Layout: bytes 0, 0, 8 (uint8), number of dimensions; the dimensions as big-endian uint32; data.
 
@@ -190,7 +190,7 @@ def read_idx(path: str | PathLike[str]) -> NDArray[np.uint8]:
 
 
 def _folder(root: Path, source: str) -> Path:
-    """Where the idx files of `source` lie: root/source, or root itself."""
+    """Find the folder with the idx files of `source`: root/source, or root itself."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     if (root / source).is_dir():
@@ -201,7 +201,7 @@ def _folder(root: Path, source: str) -> Path:
 
 
 def _load_items(folder: Path, prefix: str) -> Items:
-    """Images [N, 28, 28] and labels [N] of one of the two halves of MNIST or Fashion-MNIST."""
+    """Read images [N, 28, 28] and labels [N] of the training or test part of a set."""
     paths = []
     for name in (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"):
         found = [p for p in (folder / f"{name}.gz", folder / name) if p.is_file()]
@@ -221,7 +221,7 @@ def _load_items(folder: Path, prefix: str) -> Items:
 def _pairs(
     first: Items, second: Items, count: int, *, canvas: int, shift: int, rng: np.random.Generator
 ) -> Items:
-    """Pictures [count, canvas, canvas] of one item of each, and their labels [count, 2]."""
+    """Make pictures [count, canvas, canvas] of an item of each, and their labels [count, 2]."""
     if count < 1:
         raise ValueError(f"number of pictures = {count}: expected at least 1")
     i = rng.integers(len(first[0]), size=count)
@@ -245,7 +245,7 @@ def _pairs(
 
 
 def _two_items(name: str, pictures: list[Items], *, size: int) -> TwoItems:
-    """Tensors of the training and the test part, resized to size × size."""
+    """Convert the training and the test part to tensors, resized to size × size."""
     tensors: list[Tensor] = []
     for images, labels in pictures:
         x = torch.from_numpy(images)[:, None].float() / 255.0

@@ -2,8 +2,8 @@
 
 A preference r [m] > 0 says how much each task matters: bigger means that the task's loss must end
 lower, and EPO ends at l ∝ 1/r. A reference vector u [m] ≥ 0 is a direction in *loss space*: Pareto
-MTL ends near l ∝ u. :func:`to_reference_vectors` and :func:`from_reference_vectors` are the one
-home of the conversion u = (1/r) / ‖1/r‖₂, r = (1/u) / Σ 1/u.
+MTL ends near l ∝ u. :func:`to_reference_vectors` and :func:`from_reference_vectors` convert:
+u = (1/r) / ‖1/r‖₂, r = (1/u) / Σ 1/u.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 def as_preference(
     value: VectorsLike, *, positive: bool, length: int | None = None, name: str = "preference"
 ) -> FloatArray:
-    """Checks a preference: finite, ≥ 0 with one entry > 0, and every entry > 0 if ``positive``."""
+    """Check a preference: finite, ≥ 0 with one entry > 0, and every entry > 0 if ``positive``."""
     array = vector(name, value, length)
     if positive:
         require(name, array, above=0.0)
@@ -55,7 +55,7 @@ def as_preference(
 
 
 def as_preferences(value: VectorsLike, length: int) -> FloatArray:
-    """One preference [m], or several [K, m], as a table [K, m]; entries ≥ 0, no row all 0."""
+    """Convert one preference [m], or several, to a table [K, m]; entries ≥ 0, no row all 0."""
     array = numbers("preference", value)
     if array.ndim != 2:
         return as_preference(array, positive=False, length=length)[None]
@@ -67,7 +67,7 @@ def as_preferences(value: VectorsLike, length: int) -> FloatArray:
 
 
 def as_reference_vectors(value: MatrixLike) -> FloatArray:
-    """Directions in loss space, [K, m] ≥ 0 without duplicates, as unit vectors."""
+    """Convert directions in loss space, [K, m] ≥ 0 without duplicates, to unit vectors."""
     vectors = table("reference_vectors", value).copy()
     for k, u in enumerate(vectors):
         require(f"reference_vectors[{k}]", u, lowest=0.0)
@@ -83,9 +83,9 @@ def as_reference_vectors(value: MatrixLike) -> FloatArray:
 
 
 def as_directions(value: VectorsLike, length: int) -> Tensor:
-    """p / ‖p‖₂ of a preference [m], or of each of several [K, m], with gradients to a tensor.
+    """Return p / ‖p‖₂ of a preference [m], or of each of several [K, m], differentiable in p.
 
-    Entries are ≥ 0 and not all 0. Values are not looked at while a graph is compiled.
+    Entries are ≥ 0 and not all 0. Values are not checked while a graph is compiled.
     """
     if not torch.compiler.is_compiling():
         as_preferences(value, length)
@@ -98,7 +98,7 @@ def as_directions(value: VectorsLike, length: int) -> Tensor:
 
 
 def check_index(index: int, count: int, name: str = "index") -> None:
-    """Raises unless 0 ≤ index < count."""
+    """Raise unless 0 ≤ index < count."""
     if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer, got {index!r}")
     if not 0 <= index < count:
@@ -106,7 +106,7 @@ def check_index(index: int, count: int, name: str = "index") -> None:
 
 
 def circle(k: int) -> Tensor:
-    """Evenly spread directions in loss space for two tasks.
+    """Return evenly spread directions in loss space for two tasks.
 
     u_i = (cos φ_i, sin φ_i) with φ_i = i π / (2 (k − 1)), i = 0..k−1: from one axis to the other,
     both ends included.
@@ -134,9 +134,9 @@ def circle(k: int) -> Tensor:
 
 
 def das_dennis(m: int, divisions: int) -> Tensor:
-    """The regular lattice on the simplex, projected to the sphere: directions in loss space.
+    """Return a regular lattice of directions in loss space.
 
-    All points with entries i / divisions that sum to 1, divided by their 2-norm. There are
+    All points of the simplex with entries i / divisions, divided by their 2-norm. There are
     C(divisions + m − 1, m − 1) of them.
 
     Args:
@@ -170,7 +170,7 @@ def das_dennis(m: int, divisions: int) -> Tensor:
 
 
 def sample(m: int, k: int, generator: torch.Generator | None = None) -> Tensor:
-    """Random preferences, uniform on the simplex.
+    """Draw preferences, uniform on the simplex.
 
     Args:
         m: tasks, ≥ 1.
@@ -195,7 +195,7 @@ def sample(m: int, k: int, generator: torch.Generator | None = None) -> Tensor:
 def sample_biased(
     m: int, k: int, task: int, bias: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Random preferences on the simplex that favour one task.
+    """Draw preferences on the simplex that favour one task.
 
     The Dirichlet distribution with parameter 1 + bias for the task and 1 for the others: its
     density is that of :func:`sample` times r_task to the power of ``bias``, and the mean of r_task
@@ -204,7 +204,7 @@ def sample_biased(
     Args:
         m: tasks, ≥ 2.
         k: number of preferences, ≥ 1.
-        task: the one that is favoured, 0 ≤ task < m.
+        task: the favoured task, 0 ≤ task < m.
         bias: ≥ 0; 0 is :func:`sample`, and the larger, the closer r_task is to 1.
         generator: source of randomness; torch's default where None.
 
@@ -232,7 +232,7 @@ def sample_biased(
 
 
 def sample_sphere(m: int, k: int, generator: torch.Generator | None = None) -> Tensor:
-    """Random directions in loss space, uniform on the part of the unit sphere with entries ≥ 0.
+    """Draw directions in loss space, uniform on the part of the unit sphere with entries ≥ 0.
 
     Args:
         m: tasks, ≥ 1.
@@ -257,13 +257,13 @@ def sample_sphere(m: int, k: int, generator: torch.Generator | None = None) -> T
 
 
 def _log_uniform(k: int, m: int, generator: torch.Generator | None) -> Tensor:
-    """Logarithms of numbers that are uniform on (0, 1), [k, m] float64 < 0."""
+    """Draw logarithms of numbers that are uniform on (0, 1), [k, m] float64 < 0."""
     uniform = torch.rand((k, m), dtype=torch.float64, generator=generator, device="cpu")
     return torch.log1p(-uniform).clamp_(max=-1e-12)
 
 
 def to_reference_vectors(r: VectorsLike) -> Tensor:
-    """The direction in loss space where EPO with preference r ends: u = (1/r) / ‖1/r‖₂.
+    """Return the direction in loss space where EPO with preference r ends: u = (1/r) / ‖1/r‖₂.
 
     Args:
         r: a preference [m], or several [K, m]; entries > 0, any scale.
@@ -283,7 +283,7 @@ def to_reference_vectors(r: VectorsLike) -> Tensor:
 
 
 def from_reference_vectors(u: VectorsLike) -> Tensor:
-    """The preference with which EPO ends in direction u of loss space: r = (1/u) / Σ 1/u.
+    """Return the preference with which EPO ends in direction u: r = (1/u) / Σ 1/u.
 
     Args:
         u: a direction [m], or several [K, m]; entries > 0, any scale. A zero entry, an end of the
@@ -304,7 +304,7 @@ def from_reference_vectors(u: VectorsLike) -> Tensor:
 
 
 def _inverse(name: str, value: VectorsLike) -> Tensor:
-    """1/x of one or several rows, each scaled so that its largest entry is 1."""
+    """Return 1/x of one or several rows, each scaled so that its largest entry is 1."""
     if isinstance(value, torch.Tensor):
         value = value.detach().to("cpu", torch.float64)
     values = torch.as_tensor(value, dtype=torch.float64, device="cpu")
@@ -317,7 +317,7 @@ def _inverse(name: str, value: VectorsLike) -> Tensor:
 
 
 def decompose(r: VectorLike, k: int, generator: torch.Generator | None = None) -> Tensor:
-    """The direction in loss space of a preference, and k random ones that cut out a region for it.
+    """Return the direction in loss space of a preference, and k random ones that bound its region.
 
     Row 0 is u = (1/r) / ‖1/r‖₂, in the limit where entries of r are 0 (an end of the front); the
     others are uniform on the part of the sphere with entries ≥ 0. For Pareto MTL with index 0 and

@@ -1,4 +1,4 @@
-"""Small differentiable problems whose Pareto fronts are known exactly."""
+"""Small differentiable problems with exactly known Pareto fronts."""
 
 import math
 from collections.abc import Sequence
@@ -53,17 +53,17 @@ class ConcaveProblem:
         self.scales = _positive_tensor("scales", scales, 2)
 
     def losses(self, theta: Tensor) -> Tensor:
-        """The two losses at θ [n], differentiable; [2] in the dtype and on the device of θ."""
+        """Return the two losses at θ [n], differentiable; [2], dtype and device of θ."""
         centre = 1.0 / math.sqrt(self.n)
         distances = torch.stack([(theta - centre).square().sum(), (theta + centre).square().sum()])
         return -self.scales.to(distances) * torch.expm1(-distances)
 
     def front(self, k: int) -> Tensor:
-        """k ≥ 2 points of the front, both ends included; [k, 2] float64, s from −1 to 1."""
+        """Return k ≥ 2 points of the front, s from −1 to 1, ends included; [k, 2] float64."""
         return self._at(torch.linspace(-1.0, 1.0, integer("k", k, 2), dtype=torch.float64))
 
     def point(self, preference: Sequence[float]) -> Tensor:
-        """The point of the front on the ray l ∝ 1/r: every ray meets the front exactly once.
+        """Return the point of the front on the ray l ∝ 1/r; every ray meets the front exactly once.
 
         Bisection on s: r₁ l₁(s) − r₂ l₂(s) falls strictly from above 0 at −1 to below 0 at 1.
 
@@ -87,7 +87,7 @@ class ConcaveProblem:
         return self._at(torch.tensor(high, dtype=torch.float64))
 
     def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
-        """θ [n] float64, uniform in the box |θ_i| ≤ width/√n (width 1: it holds the Pareto set)."""
+        """Draw θ [n] float64, |θ_i| ≤ width/√n: for width 1 this box holds the Pareto set."""
         generator = torch.Generator().manual_seed(seed)
         unit = torch.rand(self.n, generator=generator, dtype=torch.float64)
         return (2.0 * unit - 1.0) * (width / math.sqrt(self.n))
@@ -131,12 +131,12 @@ class QuadraticProblem:
         )
 
     def losses(self, theta: Tensor) -> Tensor:
-        """The m losses at θ [n], differentiable; [m] in the dtype and on the device of θ."""
+        """Return the m losses at θ [n], differentiable; [m], dtype and device of θ."""
         centres = torch.eye(self.num_tasks, self.n, dtype=theta.dtype, device=theta.device)
         return 0.5 * self.scales.to(theta) * (theta - centres).square().sum(dim=-1)
 
     def front(self, k: int) -> Tensor:
-        """k ≥ 2 points of the front, [k, m] float64, the same at every call.
+        """Return k ≥ 2 points of the front, [k, m] float64, the same at every call.
 
         m = 2: evenly spaced on the Pareto set, ends included. m > 2: gaps between sorted
         coordinates of a Sobol sequence, which are uniform on the simplex.
@@ -153,7 +153,7 @@ class QuadraticProblem:
         return self._at(edges.diff(dim=1))
 
     def point(self, preference: Sequence[float]) -> Tensor:
-        """The point of the front on the ray l ∝ 1/r, in closed form.
+        """Return the point of the front on the ray l ∝ 1/r, in closed form.
 
         With p_j = 1/(r_j a_j) and l_j = t/r_j, ‖w − e_j‖² = ‖w‖² − 2 w_j + 1 = 2 t p_j and
         Σ w_j = 1 give w_j = 1/m + t (p̄ − p_j), where t is the smaller root of
@@ -181,7 +181,7 @@ class QuadraticProblem:
         return root * p * self.scales
 
     def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
-        """θ [n] float64, normal with standard deviation `width`."""
+        """Draw θ [n] float64, normal with standard deviation `width`."""
         generator = torch.Generator().manual_seed(seed)
         return width * torch.randn(self.n, generator=generator, dtype=torch.float64)
 
@@ -219,17 +219,17 @@ class SineProblem:
         self.n = integer("n", n, 2)
 
     def losses(self, theta: Tensor) -> Tensor:
-        """The two losses at θ [..., n], differentiable; [..., 2] in the dtype of θ."""
+        """Return the two losses at θ [..., n], differentiable; [..., 2], dtype of θ."""
         first, rest = theta[..., 0], theta[..., 1:]
         away = (rest - torch.sin(5.0 * first)[..., None]).square().mean(dim=-1)
         distances = [(first - 1.0).square() + away, (first + 1.0).square()]
         return -torch.expm1(-torch.stack(distances, dim=-1))
 
     def front(self, k: int) -> Tensor:
-        """k ≥ 2 points of the front, both ends included; [k, 2] float64, s from −1 to 1."""
+        """Return k ≥ 2 points of the front, s from −1 to 1, ends included; [k, 2] float64."""
         return ConcaveProblem(n=1).front(k)
 
     def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
-        """θ [n] float64, uniform in the box |θ_i| ≤ width."""
+        """Draw θ [n] float64, uniform in the box |θ_i| ≤ width."""
         generator = torch.Generator().manual_seed(seed)
         return (2.0 * torch.rand(self.n, generator=generator, dtype=torch.float64) - 1.0) * width

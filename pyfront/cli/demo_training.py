@@ -36,10 +36,10 @@ __all__ = [
 
 TRAIN, TEST = 20_000, 5_000  # pictures
 EPOCHS = {12: 20, 28: 5}  # by the width of the pictures: about two minutes on two cores
-# Large batches: EPO balances the losses of a batch, and their noise is what moves it off the ray.
+# Large batches: EPO balances the losses of a batch, and their noise moves it off the ray.
 _BATCH = {12: 1000, 28: 500}
-_WARMUP = 100  # steps that Pareto MTL may take to its region
-_ALONG = 21  # preferences at which the one network for all is measured
+_WARMUP = 100  # steps of Pareto MTL towards its region
+_ALONG = 21  # preferences at which the controllable network is measured
 
 Preference: TypeAlias = tuple[float, ...]
 #: A key of METHODS, and its preference if it has one.
@@ -52,7 +52,7 @@ class Method:
 
     Args:
         name: in the table.
-        takes_preference: whether there is a run for every preference, or one in all.
+        takes_preference: whether there is one run per preference, or a single run.
         wrap: makes the method from a base optimizer, a preference, and all K preferences.
         rate: Adam's learning rate at the start.
         controllable: one hypernetwork for every preference, in as many steps as K other runs.
@@ -68,7 +68,7 @@ class Method:
 def _pareto_mtl(
     base: torch.optim.Optimizer, r: Preference, preferences: Sequence[Preference]
 ) -> pyfront.ParetoMTL:
-    """The region around the ray of `r` among those of all preferences.
+    """Make Pareto MTL for the region around the ray of `r` among those of all preferences.
 
     Constraints act from half-way between the ray and the edge of the region on: (u_j − u_k)ᵀ u_k is
     −(1 − u_jᵀu_k) on the ray and 0 at the edge, and the losses of batches scatter.
@@ -82,7 +82,7 @@ def _pareto_mtl(
 
 
 def _proportional(base: torch.optim.Optimizer, *_: Any) -> pyfront.PreferenceFeedback:
-    """For preferences that come with every step; the losses of batches scatter, hence k = 10."""
+    """Make feedback for a preference per step; batches are noisy, hence k = 10."""
     return pyfront.PreferenceFeedback(base, [0.5, 0.5], proportional=10.0)
 
 
@@ -98,7 +98,7 @@ METHODS = {
 
 
 class LeNet(nn.Module):
-    """LeNet with one head a task: no dropout and no batch statistics, so training and test agree.
+    """LeNet with one head per task, without dropout and batch statistics.
 
     Args:
         size: height and width of the pictures, ≥ 4.
@@ -119,13 +119,13 @@ class LeNet(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(50, 10) for _ in range(2))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Logits of both tasks, each [N, 10], for images [N, 1, size, size]."""
+        """Return logits of both tasks, each [N, 10], for images [N, 1, size, size]."""
         features = self.trunk(images)
         return [head(features) for head in self.heads]
 
 
 def steps_of(data: TwoItems, epochs: int) -> int:
-    """The steps of a run."""
+    """Return the number of steps of a run."""
     return epochs * TRAIN // _BATCH[data.train_images.shape[-1]]
 
 
@@ -141,7 +141,7 @@ def _train(
     advance: Callable[[], None],
     draw: Callable[[], Tensor] | None = None,
 ) -> None:
-    """Cosine decay to 0; `draw` gives a preference for every step, to the model and the method."""
+    """Train with cosine decay to 0; `draw` returns a preference per step for model and method."""
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt.base, steps_of(data, epochs))
     for _ in range(epochs):
         for batch in torch.split(torch.randperm(TRAIN), _BATCH[data.train_images.shape[-1]]):
@@ -154,7 +154,7 @@ def _train(
 
 @torch.no_grad()
 def _evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[list[float], list[float]]:
-    """Losses and accuracies of both tasks on a whole set."""
+    """Return losses and accuracies of both tasks on a whole set."""
     logits = [
         torch.cat(parts) for parts in zip(*map(model, torch.split(images, 1000)), strict=True)
     ]
@@ -162,10 +162,10 @@ def _evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[list[fl
     return [loss.item() for loss in _task_losses(logits, labels)], [hit.item() for hit in hits]
 
 
-def _measured(
+def _measure(
     model: nn.Module, data: TwoItems, method: str, r: Preference | None, seconds: float
 ) -> Solution:
-    """A trained model on the whole training and test sets."""
+    """Measure a trained model on the whole training and test sets."""
     train, _ = _evaluate(model, data.train_images, data.train_labels)
     test, accuracies = _evaluate(model, data.test_images, data.test_labels)
     metrics = {"seconds": seconds, "accuracy_1": accuracies[0], "accuracy_2": accuracies[1]}
@@ -185,7 +185,7 @@ def _measured(
 
 
 def _network(size: int) -> pyfront.HyperNetwork:
-    """The one network for all preferences, twice as large as the model that it generates."""
+    """Make the network for all preferences, twice as large as the model that it generates."""
     return pyfront.HyperNetwork(LeNet(size), 2, size=2.0)
 
 
@@ -201,7 +201,7 @@ def solve(
 ) -> Solution:
     """Train one model: the same start and the same batches for every run.
 
-    A controllable one is kept in the file `checkpoint` and measured at the even preference.
+    A controllable network is saved to `checkpoint` and measured at the even preference.
     """
     method, r = METHODS[run[0]], run[1]
     begin = time.perf_counter()
@@ -210,7 +210,7 @@ def solve(
     if not method.controllable:
         model = LeNet(size)
         _train(model, _optimizer(method, model, r, preferences), data, epochs, advance)
-        return _measured(model, data, method.name, r, time.perf_counter() - begin)
+        return _measure(model, data, method.name, r, time.perf_counter() - begin)
     net, times = _network(size), len(preferences)
     opt = _optimizer(method, net, None, preferences)
     every = _every(times, advance)
@@ -220,7 +220,7 @@ def solve(
     torch.save(net.state_dict(), content)
     with atomic_write(checkpoint) as part:
         part.write_bytes(content.getvalue())
-    return _measured(net.generate([0.5, 0.5]), data, method.name, (0.5, 0.5), seconds)
+    return _measure(net.generate([0.5, 0.5]), data, method.name, (0.5, 0.5), seconds)
 
 
 def _optimizer(
@@ -231,32 +231,32 @@ def _optimizer(
 
 
 def _every(times: int, advance: Callable[[], None]) -> Callable[[], None]:
-    """Calls `advance` at every so many calls: a sweep's bar gives all runs the same length."""
+    """Call `advance` once per `times` calls: in a sweep's bar all runs have the same length."""
     count = itertools.count(1)
     return lambda: advance() if next(count) % times == 0 else None
 
 
 def along_the_front(data: TwoItems, checkpoint: Path, seconds: float, workers: int | None) -> Front:
-    """The network in a file at preferences along the front; each has its share of the seconds."""
+    """Measure a saved network along the front; each solution gets its share of the seconds."""
     share = seconds / _ALONG
-    measure = functools.partial(_generated, data=data, checkpoint=checkpoint, seconds=share)
+    measure = functools.partial(_measure_at, data=data, checkpoint=checkpoint, seconds=share)
     return sweep(measure, rays_between(_ALONG), workers=workers, progress=False)
 
 
-def _generated(r: Preference, *, data: TwoItems, checkpoint: Path, seconds: float) -> Solution:
+def _measure_at(r: Preference, *, data: TwoItems, checkpoint: Path, seconds: float) -> Solution:
     net = _network(data.train_images.shape[-1])
     net.load_state_dict(torch.load(checkpoint, weights_only=True))
-    return _measured(net.generate(r), data, "controllable", r, seconds)
+    return _measure(net.generate(r), data, "controllable", r, seconds)
 
 
 def rays_between(count: int) -> list[Preference]:
-    """K preferences whose rays l ∝ 1/r are evenly spread."""
+    """Return K preferences whose rays l ∝ 1/r are evenly spread."""
     inverse = 1.0 / circle(count + 2)[1:-1]
     return [tuple(r) for r in (inverse / inverse.sum(dim=1, keepdim=True)).tolist()]
 
 
 def plan(methods: Iterable[str], preferences: Sequence[Preference]) -> list[DemoRun]:
-    """Every method at every preference, once if it takes none; the longest run first."""
+    """List the runs: a method at every preference, once if it takes none; the longest first."""
     runs: list[DemoRun] = []
     for name in (name for name in METHODS if name in methods):
         takes_one = METHODS[name].takes_preference

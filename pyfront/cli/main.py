@@ -16,7 +16,7 @@ _MODULES = ("pyfront.cli.demo", "pyfront.cli.show")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, without the usage."""
+    """A parser that reports errors in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -26,7 +26,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """What reads an argument that is a whole number from `least` to `most`."""
+    """Return a parser of arguments that are whole numbers from `least` to `most`."""
 
     def parse(text: str) -> int:
         with contextlib.suppress(ValueError):

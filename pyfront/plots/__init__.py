@@ -1,4 +1,4 @@
-"""Pictures of fronts and of training."""
+"""Plots of fronts and of training."""
 
 from pyfront.plots.page import save_page
 from pyfront.plots.pareto import plot_front, save_figure

@@ -12,7 +12,7 @@ __all__ = ["SweepError"]
 
 
 class SweepError(RuntimeError):
-    """Some runs failed; the others are in `front`.
+    """Raised when runs of a sweep failed; the others are in `front`.
 
     Args:
         front: the solutions of the runs that finished, in order.

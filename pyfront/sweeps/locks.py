@@ -33,8 +33,8 @@ class FolderLocks:
     A lock is a file beside the one that it protects. It names its owner: a random token, host,
     process and time. While the owner lives it touches a file of its own every few seconds. A lock
     is taken over when its owner was a process of this machine that has ended, or when it has not
-    touched its file for a minute: only our own clock counts. Whoever lost a lock in that way, for
-    example because it was suspended, sees that in `holds`.
+    touched its file for a minute of our own clock. An owner that lost a lock in this way (it may
+    have been suspended) finds out by `holds`.
 
     Args:
         folder: must exist.
@@ -149,7 +149,7 @@ class FolderLocks:
             if now != owner:
                 return False
             if self._sign(lock, token) != first:
-                raise LockedError(_in_use(lock, owner))
+                raise LockedError(_owner_text(lock, owner))
         self._dead.add(token)
         return True
 
@@ -177,7 +177,7 @@ def _read(lock: Path) -> dict[str, Any] | None:
 
 
 def _machine() -> str:
-    """Return what a process number belongs to: a host, since its start, and a container."""
+    """Name the scope of a process number: a host since its start, and a container on it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
@@ -197,7 +197,7 @@ def _ended(pid: object) -> bool:
     return False
 
 
-def _in_use(lock: Path, owner: dict[str, Any]) -> str:
+def _owner_text(lock: Path, owner: dict[str, Any]) -> str:
     since = owner.get("since")
     begin, age = "an unknown time", ""
     if isinstance(since, int | float):

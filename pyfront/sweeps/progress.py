@@ -43,7 +43,7 @@ class ProgressBar:
             self._bar.close()
 
     def move(self, index: int, steps: int | None) -> None:
-        """Move by the steps that a run reports; None: by what is left of a run that has ended."""
+        """Move by the steps that a run reports; None: it has ended, so move by the rest."""
         done = self._done.get(index, 0)
         left = self._steps - done
         count = left if steps is None else min(steps, left)
