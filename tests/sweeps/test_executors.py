@@ -8,6 +8,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -224,19 +225,24 @@ def test_a_function_that_processes_cannot_load_is_refused_before_anything_runs()
         pyfront.sweep(lambda preference: None, PREFERENCES, executor=executor)
 
 
-SLICE = """
-import functools, os, sys
-import pyfront, sweep_cases
-index, count = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
+PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
+#: The script of the page for job arrays, and the module that it imports.
+SLICE = next(
+    block
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    if "SLURM_ARRAY_TASK_ID" in block
+).replace("/shared/runs", "kept")
+TRAINING = """
+import functools, sweep_cases
 train = functools.partial(sweep_cases.counted, folder=".")
-runs = [[float(k), 1.0] for k in range(1, 8)]
-pyfront.sweep(train, runs[index::count], workers=0, folder="kept", progress=False)
+preferences = [[float(k), 1.0] for k in range(1, 8)]
 """
 
 
 def run_script(folder, text, **environment):
     script = folder / "script.py"
     script.write_text(text)
+    (folder / "training.py").write_text(TRAINING)
     paths = [str(Path(sweep_cases.__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | environment
     return subprocess.Popen([sys.executable, script], cwd=folder, env=os.environ | environment)
@@ -255,7 +261,7 @@ def test_slices_of_a_job_array_fill_one_folder(tmp_path):
     assert calls == [f"{k}.0" for k in range(1, 8)]
 
 
-ALL = SLICE.replace("runs[index::count]", "runs")
+ALL = SLICE.replace("preferences[index::count]", "preferences")
 
 
 def test_two_sweeps_of_one_folder_do_not_train_twice(tmp_path):
