@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -66,7 +67,8 @@ class FolderLocks:
         self._thread.join()
         for path in list(self._held):
             self.release(path)
-        self._pulse(self._token).unlink(missing_ok=True)
+        for token in (self._token, *self._dead):
+            self._pulse(token).unlink(missing_ok=True)
 
     def acquire(self, path: Path) -> None:
         """Lock `path`; waits up to a minute to find out whether another owner is alive.
@@ -139,8 +141,10 @@ class FolderLocks:
         Raises:
             LockedError: it is alive.
         """
-        token = str(owner.get("token", ""))
-        if token in self._dead or (owner.get("machine") == _machine() and _ended(owner.get("pid"))):
+        token = re.sub(r"\W", "", str(owner.get("token")))  # a part of a file name
+        if owner.get("machine") == _machine() and _ended(owner.get("pid")):
+            self._dead.add(token)
+        if token in self._dead:
             return True
         first, end = self._sign(lock, token), time.monotonic() + _DEAD_AFTER
         while time.monotonic() < end:

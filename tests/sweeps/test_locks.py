@@ -57,6 +57,7 @@ def test_the_lock_of_a_process_that_has_died_here_is_taken_over_at_once(tmp_path
     with FolderLocks(tmp_path) as held:
         held.acquire(tmp_path / "run.json")
         assert held.holds(tmp_path / "run.json")
+    assert os.listdir(tmp_path) == []
 
 
 def test_another_machine_is_dead_when_it_shows_no_sign_of_life(tmp_path):

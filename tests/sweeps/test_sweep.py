@@ -171,8 +171,10 @@ def test_neither_workers_nor_what_they_have_started_outlive_a_sweep(tmp_path, si
 
 def test_a_killed_sweep_leaves_nothing_running_and_goes_on_where_it_was(tmp_path):
     with running(tmp_path, "2.0", "3.0") as (process, pids):
-        before = sorted(os.listdir(tmp_path / "kept"))
+        names = os.listdir(tmp_path / "kept")
+        before = sorted(name for name in names if name.endswith(".json"))
         assert len(before) == 2  # what defines the sweep, and the run that has finished
+        assert len(names) == 5  # locks on the others, and a sign of life
         process.kill()
         wait_for(lambda: gone(pids), "the end of all processes")
     assert (tmp_path / "calls").read_text() == "1.0\n"
@@ -180,6 +182,15 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on_where_it_was(tmp_path
     front = pyfront.sweep(train, [[1, 1]], workers=2, folder=tmp_path / "kept", progress=False)
     assert (tmp_path / "calls").read_text() == "1.0\n"  # not repeated
     assert front == pyfront.sweep(train, [[1, 1]], workers=0, progress=False)
+    with pytest.raises(SweepError) as caught:  # locked by a process that has ended
+        pyfront.sweep(
+            *(train, [[2, 1], [3, 1]]),
+            workers=2,
+            time_limit=1.0,
+            folder=tmp_path / "kept",
+            progress=False,
+        )
+    assert len(caught.value.failures) == 2
     assert sorted(os.listdir(tmp_path / "kept")) == before
 
 
@@ -320,7 +331,11 @@ def test_without_tqdm_there_is_no_bar_unless_one_is_wanted(monkeypatch):
         sweep(progress=True)
 
 
-def test_a_run_that_takes_too_long_is_ended_and_the_others_are_kept(tmp_path):
+def test_a_run_that_takes_too_long_is_ended_and_the_others_are_kept(tmp_path, monkeypatch):
+    def seconds(worker):  # that pass for the run without an end alone
+        return 100.0 * (worker.job.run[0] == 2.0 and (tmp_path / "pids-2.0").exists())
+
+    monkeypatch.setattr("pyfront.sweeps.workers._Worker.seconds", property(seconds))
     train = functools.partial(sweep_cases.endless, folder=str(tmp_path))
     with pytest.raises(SweepError) as caught:
         pyfront.sweep(train, [[2, 1], [1, 1]], workers=1, time_limit=3.0, progress=False)
