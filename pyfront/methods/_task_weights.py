@@ -9,18 +9,19 @@ from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
 __all__ = ["check_task_weights", "per_task"]
 
 
-def check_task_weights(value: VectorLike | None) -> FloatArray | None:
-    """Return ``task_weights`` as a float64 array of its own, or None for equal ones.
+def check_task_weights(name: str, value: VectorLike | None) -> FloatArray | None:
+    """Return ``value`` as an array that cannot be written to, or None for equal weights.
 
     Raises:
         TypeError, ValueError: no numbers, or an entry that is negative or not finite, or all zero.
     """
     if value is None:
         return None
-    weights = vector("task_weights", value).copy()
-    require("task_weights", weights, lowest=0.0)
+    weights = vector(name, value).copy()
+    require(name, weights, lowest=0.0)
     if not weights.any():
-        raise ValueError("task_weights: all entries are 0")
+        raise ValueError(f"{name}: all entries are 0")
+    weights.flags.writeable = False
     return weights
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from pyfront._utils.arguments import FloatArray, VectorLike
 from pyfront.methods._task_weights import check_task_weights, per_task
 from pyfront.methods._unit_gradients import ROUNDING, direction_is_zero
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option
 from pyfront.report import Report
 
 __all__ = ["AlignedMTL"]
@@ -44,16 +45,17 @@ class AlignedMTL(MultiTaskOptimizer):
     algorithm 1. λ ≤ m ε λ_max counts as zero. LibMTL has a = 1, which is m times the step.
     """
 
+    task_weights = Option[FloatArray | None](check_task_weights)
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
         *,
         task_weights: VectorLike | None = None,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        weights = check_task_weights(task_weights)
         super().__init__(base, **common)
-        self.task_weights = weights
+        self.task_weights = task_weights
 
     def check_losses(self, losses: FloatArray) -> None:
         """Require losses that are finite, and as many as ``task_weights`` has entries."""

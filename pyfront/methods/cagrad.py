@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, number
+from pyfront._utils.arguments import FloatArray
 from pyfront.backend.solvers import dual_cone, min_norm
 from pyfront.methods._unit_gradients import ROUNDING, direction_is_zero
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report
 
 __all__ = ["CAGrad"]
@@ -46,8 +47,11 @@ class CAGrad(MultiTaskOptimizer):
     solved exactly by a sequence of min-norm problems. LibMTL's default divides d by 1 + c².
     """
 
-    def __init__(self, base: torch.optim.Optimizer, *, c: float = 0.5, **common: Any) -> None:
-        c = number("c", c, lowest=0.0)
+    c = Option[float](at_least(0.0))
+
+    def __init__(
+        self, base: torch.optim.Optimizer, *, c: float = 0.5, **common: Unpack[CommonOptions]
+    ) -> None:
         super().__init__(base, **common)
         self.c = c
 

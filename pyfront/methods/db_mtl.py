@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, number, require
+from pyfront._utils.arguments import FloatArray, require
 from pyfront.methods._unit_gradients import direction_is_zero
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, number_in
 from pyfront.report import Report
 
 __all__ = ["DBMTL"]
@@ -47,10 +48,11 @@ class DBMTL(MultiTaskOptimizer):
     Source: Lin et al., Dual-Balancing for Multi-Task Learning, 2023, sections 3.1 and 3.2.
     """
 
+    epsilon = Option[float](number_in(above=0.0))
+
     def __init__(
-        self, base: torch.optim.Optimizer, *, epsilon: float = 1e-8, **common: Any
+        self, base: torch.optim.Optimizer, *, epsilon: float = 1e-8, **common: Unpack[CommonOptions]
     ) -> None:
-        epsilon = number("epsilon", epsilon, above=0.0)
         super().__init__(base, **common)
         self.epsilon = epsilon
 

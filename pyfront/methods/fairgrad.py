@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 
-from pyfront._utils.arguments import FloatArray, number
+from pyfront._utils.arguments import FloatArray
 from pyfront.methods._fairness import fair_weights
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, number_in
 from pyfront.report import Report
 
 __all__ = ["FairGrad"]
@@ -48,8 +49,11 @@ class FairGrad(MultiTaskOptimizer):
     Newton's method on the convex problem whose optimum it is, not as nonlinear least squares.
     """
 
-    def __init__(self, base: torch.optim.Optimizer, *, alpha: float = 1.0, **common: Any) -> None:
-        alpha = number("alpha", alpha, above=0.0)
+    alpha = Option[float](number_in(above=0.0))
+
+    def __init__(
+        self, base: torch.optim.Optimizer, *, alpha: float = 1.0, **common: Unpack[CommonOptions]
+    ) -> None:
         super().__init__(base, **common)
         self.alpha = alpha
 

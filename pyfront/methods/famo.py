@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, VectorLike, number, require, vector
+from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
 from pyfront.methods._adam import adam_step
 from pyfront.methods._dual import tilted
+from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report
 
 __all__ = ["FAMO"]
 
 SMALL = 1e-8  # added to a loss before its logarithm is taken
+
+
+def _checked_least(name: str, value: Any) -> FloatArray | None:
+    if value is None:
+        return None
+    least = vector(name, value).copy()
+    require(name, least)
+    least.flags.writeable = False
+    return least
 
 
 class FAMO(MultiTaskOptimizer):
@@ -60,7 +71,11 @@ class FAMO(MultiTaskOptimizer):
     logits as in the authors' code.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
+    needs: ClassVar[Needs] = "losses"
+
+    lr = Option[float](at_least(0.0))
+    weight_decay = Option[float](at_least(0.0))
+    min_losses = Option[FloatArray | None](_checked_least)
 
     def __init__(
         self,
@@ -69,17 +84,12 @@ class FAMO(MultiTaskOptimizer):
         lr: float = 0.025,
         weight_decay: float = 1e-3,
         min_losses: VectorLike | None = None,
-        **common: Any,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        lr = number("lr", lr, lowest=0.0)
-        weight_decay = number("weight_decay", weight_decay, lowest=0.0)
-        least = None if min_losses is None else vector("min_losses", min_losses).copy()
-        if least is not None:
-            require("min_losses", least)
         super().__init__(base, **common)
         self.lr = lr
         self.weight_decay = weight_decay
-        self.min_losses = least
+        self.min_losses = min_losses
 
     def check_losses(self, losses: FloatArray) -> None:
         """Require as many losses as before, none below its least value."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -10,9 +10,14 @@ import torch
 from pyfront._utils.arguments import FloatArray, number
 from pyfront.methods._fairness import fair_weights
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option
 from pyfront.report import Report
 
 __all__ = ["NashMTL"]
+
+
+def _checked_limit(name: str, value: Any) -> float | None:
+    return None if value is None else number(name, value, above=0.0)
 
 
 class NashMTL(MultiTaskOptimizer):
@@ -48,12 +53,17 @@ class NashMTL(MultiTaskOptimizer):
     place of the paper's sequence of convex programs, which stops at a residual of 1e-3.
     """
 
+    max_norm = Option[float | None](_checked_limit)
+
     def __init__(
-        self, base: torch.optim.Optimizer, *, max_norm: float | None = 1.0, **common: Any
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        max_norm: float | None = 1.0,
+        **common: Unpack[CommonOptions],
     ) -> None:
-        limit = None if max_norm is None else number("max_norm", max_norm, above=0.0)
         super().__init__(base, **common)
-        self.max_norm = limit
+        self.max_norm = max_norm
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None

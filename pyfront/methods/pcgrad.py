@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyfront._utils.arguments import FloatArray, integer
+from pyfront._utils.arguments import FloatArray
 from pyfront.methods._unit_gradients import direction_is_zero
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option, integer_from
 from pyfront.report import Report
 
 __all__ = ["PCGrad", "projection_orders"]
@@ -45,8 +46,11 @@ class PCGrad(MultiTaskOptimizer):
     Source: Yu et al., Gradient Surgery for Multi-Task Learning, 2020, algorithm 1.
     """
 
-    def __init__(self, base: torch.optim.Optimizer, *, seed: int = 0, **common: Any) -> None:
-        seed = integer("seed", seed, 0)
+    seed = Option[int](integer_from(0))
+
+    def __init__(
+        self, base: torch.optim.Optimizer, *, seed: int = 0, **common: Unpack[CommonOptions]
+    ) -> None:
         super().__init__(base, **common)
         self.seed = seed
 

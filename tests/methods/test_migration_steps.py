@@ -293,6 +293,14 @@ def test_bad_arguments(name, options, error, message):
     x = torch.nn.Parameter(torch.zeros(2))
     with pytest.raises(error, match=message):
         METHODS[name](torch.optim.SGD([x], lr=0.1), **options)
+    if "preference" in options:
+        return
+    opt = METHODS[name](torch.optim.SGD([x], lr=0.1))
+    ((option, value),) = options.items()
+    before = getattr(opt, option)
+    with pytest.raises(error, match=message):
+        setattr(opt, option, value)  # a live optimizer checks as the constructor does
+    assert getattr(opt, option) is before
 
 
 @pytest.mark.parametrize(
