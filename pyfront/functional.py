@@ -228,7 +228,8 @@ def epo_weights(
     Raises:
         ValueError: lengths that differ, a loss < 0, a preference ≤ 0, NaN or infinity; they are
             named.
-        ImportError: HiGHS is missing or too old.
+        ImportError, RuntimeError: the program needs HiGHS, as one in a hundred degenerate programs
+            does and no ordinary one, and highspy is missing, too old or broken.
 
     Example:
         >>> epo_weights([3.0, 1.0], [[1.0, 0.0], [0.0, 1.0]], [0.5, 0.5]).weights.tolist()

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "gramian/gramian.hpp"
@@ -178,6 +179,32 @@ ParetoMtl pareto_mtl(const Array& losses, const Array& gramian, const Array& ref
   return {weights, result.status, result.gap};
 }
 
+// The arrays own their values, so that Python may keep them.
+Array array_of(std::span<const double> values) {
+  return Array(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+// highs(cost [m], rows [k + 1, m], lower [k + 1]) -> (status, β [m], duals [k + 1])
+pf::OtherSolver other_solver(py::object highs) {
+  return [highs = std::move(highs)](const pf::ScaledProgram& program, std::span<double> beta,
+                                    std::span<double> duals) {
+    const py::gil_scoped_acquire acquire;
+    const auto rows = array_of(program.rows).reshape({duals.size(), beta.size()});
+    const py::object answer = highs(array_of(program.cost), rows, array_of(program.lower));
+    const auto [status, b, d] = answer.cast<std::tuple<std::string, py::object, py::object>>();
+    if (status == "infeasible") return pf::LpStatus::infeasible;
+    if (status == "failed") return pf::LpStatus::failed;
+    if (status != "optimal") throw py::value_error("highs: unknown status '" + status + "'");
+    const auto x = b.cast<Array>();
+    const auto y = d.cast<Array>();
+    expect_length(x, static_cast<std::int64_t>(beta.size()), "highs: beta");
+    expect_length(y, static_cast<std::int64_t>(duals.size()), "highs: duals");
+    std::ranges::copy(view(x), beta.begin());
+    std::ranges::copy(view(y), duals.begin());
+    return pf::LpStatus::optimal;
+  };
+}
+
 std::tuple<Array, double, std::string> maximize(pf::LinearProgram& program, const Array& cost,
                                                 const Array& rows, const Array& lower) {
   if (rows.ndim() != 2 || rows.shape(0) != lower.size() || rows.shape(1) != cost.size()) {
@@ -226,7 +253,6 @@ struct type_caster<pf::Phase> : name_caster<pf::Phase> {};
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core of pyfront: Gramian, combination, min-norm point, EPO linear program.";
-  py::register_exception<pf::HighsUnavailable>(m, "HighsUnavailable", PyExc_ImportError);
 
   py::class_<pf::TensorTable>(m, "GradientTable")
       .def(py::init<py::sequence, py::handle, bool>(), py::arg("rows"), py::arg("tensor_type"),
@@ -265,16 +291,16 @@ PYBIND11_MODULE(_core, m) {
 
   m.def("non_uniformity", &non_uniformity, py::arg("losses"), py::arg("preference"));
   py::class_<pf::LinearProgram>(m, "LinearProgram")
-      .def(py::init([](const std::string& path, bool highs_only) {
-             return std::make_unique<pf::LinearProgram>(pf::load_highs(path), highs_only);
+      .def(py::init([](py::object highs, bool highs_only) {
+             return std::make_unique<pf::LinearProgram>(other_solver(std::move(highs)), highs_only);
            }),
-           py::arg("highs_path"), py::kw_only(), py::arg("highs_only") = false)
+           py::arg("highs"), py::kw_only(), py::arg("highs_only") = false)
       .def("maximize", &maximize, py::arg("cost"), py::arg("rows"), py::arg("lower"));
   py::class_<pf::EpoSolver>(m, "EpoSolver")
-      .def(py::init([](const std::string& path) {
-             return std::make_unique<pf::EpoSolver>(pf::load_highs(path));
+      .def(py::init([](py::object highs) {
+             return std::make_unique<pf::EpoSolver>(other_solver(std::move(highs)));
            }),
-           py::arg("highs_path"))
+           py::arg("highs"))
       .def("solve", &epo, py::arg("losses"), py::arg("gramian"), py::arg("preference"),
            py::arg("epsilon"), py::arg("restricted"));
 }

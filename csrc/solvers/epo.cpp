@@ -59,7 +59,7 @@ double non_uniformity(std::span<const double> losses, std::span<const double> pr
   return divergence < 0.0 ? 0.0 : divergence;  // NaN passes through
 }
 
-EpoSolver::EpoSolver(std::shared_ptr<const HighsLibrary> library) : program_(std::move(library)) {}
+EpoSolver::EpoSolver(OtherSolver highs) : program_(std::move(highs)) {}
 
 EpoResult EpoSolver::solve(std::span<const double> losses, std::span<const double> gramian,
                            std::span<const double> preference, std::span<double> weights,

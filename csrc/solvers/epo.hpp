@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -32,7 +31,7 @@ double non_uniformity(std::span<const double> losses, std::span<const double> pr
 // The weights of EPO Search, exact: the linear program (24) at (l, C, r).
 class EpoSolver {
  public:
-  explicit EpoSolver(std::shared_ptr<const HighsLibrary> library);
+  explicit EpoSolver(OtherSolver highs);
 
   // losses l ≥ 0 [m], gramian C [m × m], preference r > 0 [m] (scaled to sum 1 here). With status
   // `nonfinite` the weights, μ and γ* are NaN, so that what is made of them cannot pass for a step.

@@ -1,27 +1,13 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <memory>
+#include <functional>
 #include <span>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "solvers/dual_simplex.hpp"
 
 namespace pyfront {
-
-// The HiGHS shared library could not be used; the message says what to install.
-struct HighsUnavailable : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-struct HighsLibrary;  // highs_library.hpp: the C functions found in the shared library
-
-// Opens the HiGHS shared library at `path` and checks its version and integer size.
-// Throws HighsUnavailable.
-std::shared_ptr<const HighsLibrary> load_highs(const std::string& path);
 
 enum class LpStatus { optimal, infeasible, failed };
 
@@ -30,15 +16,28 @@ struct LpResult {
   double objective = 0.0;
 };
 
+// maximise costᵀβ over β ≥ 0 with A_0 β = lower_0 and A_j β ≥ lower_j for the other rows. Row 0 is
+// Σβ = 1; cost and rows are of order 1.
+struct ScaledProgram {
+  std::span<const double> cost;   // [m]
+  std::span<const double> rows;   // A, [(k + 1) × m] row-major
+  std::span<const double> lower;  // [k + 1]
+};
+
+// Another solver of the same program, HiGHS. With `optimal` it has written β [m] and the rows'
+// duals [k + 1], which are ≤ 0 but for row 0; whether they are optimal is checked here. What it
+// throws passes through `LinearProgram::solve`, which can be called again.
+using OtherSolver =
+    std::function<LpStatus(const ScaledProgram&, std::span<double> beta, std::span<double> duals)>;
+
 // maximise costᵀβ over the simplex {β ≥ 0, Σβ = 1} subject to A β ≥ lower.
-// Our own dual simplex method solves nearly every program in the time that HiGHS takes to accept
-// it; where rounding keeps its answer from being certified, HiGHS decides. One HiGHS handle, reused
-// by every solve; not to be shared between threads. No solve starts from the one before: the answer
-// depends on the input alone.
+// Our own dual simplex method solves nearly every program; where rounding keeps its answer from
+// being certified, the other solver is asked. Not to be shared between threads. No solve starts
+// from the one before: the answer depends on the input alone.
 class LinearProgram {
  public:
   // `highs_only` leaves out our own method, so that the two can be compared.
-  explicit LinearProgram(std::shared_ptr<const HighsLibrary> library, bool highs_only = false);
+  explicit LinearProgram(OtherSolver highs, bool highs_only = false);
 
   // `rows` is A, [k × m] row-major with m = cost.size() ≥ 1 and k = lower.size(); the scale of the
   // cost and of each row is free. `optimal` is only said of an answer whose optimality was checked
@@ -50,27 +49,18 @@ class LinearProgram {
   bool collect_rows(std::span<const double> rows, std::span<const double> lower);
   bool vertex_is_feasible(std::size_t vertex) const;
   LpStatus run_dual_simplex(std::size_t vertex);
-  LpStatus run_highs(std::size_t vertex);
-  LpStatus attempt(std::size_t vertex);
-  bool pass_and_run(std::size_t vertex);
-  bool run();
-  bool read_solution();
+  LpStatus run_highs();
   bool normalise();
   bool certify(std::span<const double> multipliers);
   bool certify_infeasible(std::span<const double> multipliers);
   double bound(std::span<const double> cost, std::span<const double> multipliers);
 
-  std::shared_ptr<const HighsLibrary> library_;
-  std::unique_ptr<void, void (*)(void*)> handle_;
+  OtherSolver highs_;
   bool highs_only_;
   DualSimplex dual_simplex_;
   std::size_t tasks_ = 0;
-  // The program as HiGHS sees it; row 0 is Σβ = 1, cost and rows are of order 1.
-  std::vector<double> cost_, values_, row_lower_, row_upper_;
-  std::vector<double> column_lower_, column_upper_;
-  std::vector<std::int32_t> starts_, indices_, column_basis_, row_basis_;
-  // Its answer.
-  std::vector<double> beta_, column_duals_, row_values_, row_duals_;
+  std::vector<double> cost_, values_, row_lower_;  // the scaled program
+  std::vector<double> beta_, duals_;               // its answer
   std::vector<double> reduced_, zeros_;
 };
 

@@ -1,16 +1,18 @@
 """Compiled core: no check of values, float64 in and out. Use :mod:`pyfront.functional`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Array = NDArray[np.float64]
+# (cost [m], rows [k + 1, m], lower [k + 1]) -> (status, β [m], duals [k + 1]): `backend.highs`
+_Highs: TypeAlias = Callable[[_Array, _Array, _Array], tuple[str, _Array | None, _Array | None]]
 
 STATUSES: list[str]
 PHASES: list[str]
 
-class HighsUnavailable(ImportError): ...
 class DeviceError(RuntimeError): ...
 
 class GradientTable:
@@ -35,15 +37,15 @@ class GradientTable:
     def accepts(self, out: Sequence[object], tensor_type: type) -> bool: ...
 
 class LinearProgram:
-    """One HiGHS handle; not to be shared between threads."""
+    """Work space of one linear program; not to be shared between threads."""
 
-    def __init__(self, highs_path: str, *, highs_only: bool = False) -> None: ...
+    def __init__(self, highs: _Highs, *, highs_only: bool = False) -> None: ...
     def maximize(self, cost: _Array, rows: _Array, lower: _Array) -> tuple[_Array, float, str]: ...
 
 class EpoSolver:
-    """EPO weights with one HiGHS handle; not to be shared between threads."""
+    """EPO weights, and their work space; not to be shared between threads."""
 
-    def __init__(self, highs_path: str) -> None: ...
+    def __init__(self, highs: _Highs) -> None: ...
     def solve(
         self,
         losses: _Array,

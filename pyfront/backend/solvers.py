@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend import _core
-from pyfront.backend.highs import highs_library_path
+from pyfront.backend.highs import Highs
 from pyfront.report import Report
 
 __all__ = [
@@ -26,6 +25,9 @@ __all__ = [
     "require_finite_gramian",
 ]
 
+#: Solvers that no call is using: each has a work space, and HiGHS once it has needed it.
+_idle: list[_core.EpoSolver] = []
+
 Descent: TypeAlias = Literal["restricted", "relaxed"]
 ParetoMtlPhase: TypeAlias = Literal["feasibility", "descent", "convergence"]
 
@@ -38,9 +40,14 @@ def epo(
     descent: Descent,
 ) -> Report:
     """Return EPO Search's weights; :func:`pyfront.functional.epo_weights` says what they are."""
-    weights, phase, status, mu, _ = _epo_solver().solve(
+    try:
+        solver = _idle.pop()
+    except IndexError:
+        solver = _core.EpoSolver(Highs())
+    weights, phase, status, mu, _ = solver.solve(
         losses, gramian, preference, epsilon, descent == "restricted"
     )
+    _idle.append(solver)  # not after an error
     return Report(torch.from_numpy(weights), phase=phase, status=status, non_uniformity=mu)
 
 
@@ -99,13 +106,3 @@ def require_finite_gramian(gramian: FloatArray) -> None:
     if not np.isfinite(gramian).all():
         i, j = np.argwhere(~np.isfinite(gramian))[0]
         raise ValueError(f"gramian[{i}][{j}] = {gramian[i, j]}: must be finite")
-
-
-_solvers = threading.local()  # a HiGHS handle must not be shared between threads
-
-
-def _epo_solver() -> _core.EpoSolver:
-    solver: _core.EpoSolver | None = getattr(_solvers, "epo", None)
-    if solver is None:
-        solver = _solvers.epo = _core.EpoSolver(highs_library_path())
-    return solver

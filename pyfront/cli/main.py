@@ -1,14 +1,16 @@
-"""The command line, `python -m pyfront`: one parser, to which every command adds itself."""
+"""The command line, `pyfront` or `python -m pyfront`: every command adds itself to one parser."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import importlib
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeAlias
 
-__all__ = ["Commands", "main", "whole_number"]
+__all__ = ["Commands", "main", "run", "whole_number"]
 
 #: Modules with a command: `add_command(commands)` adds a parser whose defaults are `run`, called
 #: with the arguments, and `error`, which ends with one line and status 2.
@@ -38,14 +40,28 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for bad input, 130 for Ctrl-C."""
+    """Run a command; 0, or a `SystemExit` with status 2 for bad input."""
     import pyfront
 
     description = (pyfront.__doc__ or "").splitlines()[0]
-    parser = _Parser(prog="python -m pyfront", description=description)
+    parser = _Parser(prog="pyfront", description=description)
+    parser.add_argument("--version", action="version", version=f"pyfront {pyfront.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for module in _MODULES:
         importlib.import_module(module).add_command(commands)
     args = parser.parse_args(argv)
     args.run(args)
     return 0
+
+
+def run() -> NoReturn:
+    """Be the program: `main` on the process's arguments, and status 130 for Ctrl-C."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # not sys.exit: where the interrupt has passed through an exec(), as inside an import, the
+        # interpreter overrides the status and ends by the signal
+        os._exit(130)

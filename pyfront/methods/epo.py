@@ -55,7 +55,8 @@ class EPO(MultiTaskOptimizer):
     Raises:
         ValueError: a preference or unit that is not > 0 and finite, and at a step a loss that is
             negative, NaN or infinite; the task and the value are named.
-        ImportError: at the first step, if HiGHS is missing or too old.
+        ImportError, RuntimeError: at a step whose program needs HiGHS, if highspy is missing, too
+            old or broken.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))

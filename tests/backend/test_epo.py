@@ -8,12 +8,12 @@ from epo_cases import EPSILON, GRAMIANS, SIZES, cost_scale, instance, solve
 from oracles import epo_program
 
 from pyfront.backend import _core
-from pyfront.backend.highs import highs_library_path
+from pyfront.backend.highs import Highs
 
 
 @pytest.fixture(scope="module")
 def solver():
-    return _core.EpoSolver(highs_library_path())
+    return _core.EpoSolver(Highs())
 
 
 @pytest.mark.parametrize("kind", GRAMIANS)

@@ -8,12 +8,12 @@ from epo_cases import EPSILON, SIZES, cost_scale, instance, solve
 from oracles import epo_program
 
 from pyfront.backend import _core
-from pyfront.backend.highs import highs_library_path
+from pyfront.backend.highs import Highs
 
 
 @pytest.fixture(scope="module")
 def solver():
-    return _core.EpoSolver(highs_library_path())
+    return _core.EpoSolver(Highs())
 
 
 @pytest.mark.parametrize("m", SIZES)
@@ -141,6 +141,6 @@ def test_the_answer_depends_on_the_input_alone(solver):
     first = [solve(solver, *arguments) for arguments in instances]
     again = [solve(solver, *arguments) for arguments in instances[::-1]][::-1]
     for arguments, one, two in zip(instances, first, again, strict=True):
-        three = solve(_core.EpoSolver(highs_library_path()), *arguments)
+        three = solve(_core.EpoSolver(Highs()), *arguments)
         assert one[1:] == two[1:] == three[1:]
         assert one[0].tobytes() == two[0].tobytes() == three[0].tobytes()

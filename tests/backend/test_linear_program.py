@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes.util
-import importlib.util
 import itertools
 import multiprocessing
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +13,7 @@ import pytest
 from oracles import simplex_program
 
 from pyfront.backend import _core
-from pyfront.backend.highs import highs_library_path
+from pyfront.backend.highs import Highs
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["both", "highs"])
@@ -26,7 +23,7 @@ def highs_only(request):
 
 @pytest.fixture(scope="module")
 def program(highs_only):
-    return _core.LinearProgram(highs_library_path(), highs_only=highs_only)
+    return _core.LinearProgram(Highs(), highs_only=highs_only)
 
 
 def random_program(rng, m, k, spread=0.5):
@@ -144,9 +141,9 @@ def test_the_answer_depends_on_the_input_alone(program, highs_only):
     problems = [random_program(rng, int(m), 8, 0.1) for m in rng.integers(2, 30, size=60)]
     forward = [program.maximize(*problem) for problem in problems]
     backward = [program.maximize(*problem) for problem in problems[::-1]][::-1]
-    path = highs_library_path()
     fresh = [
-        _core.LinearProgram(path, highs_only=highs_only).maximize(*problem) for problem in problems
+        _core.LinearProgram(Highs(), highs_only=highs_only).maximize(*problem)
+        for problem in problems
     ]
     for (beta, value, status), *others in zip(forward, backward, fresh, strict=True):
         for other in others:
@@ -157,12 +154,12 @@ def test_the_answer_depends_on_the_input_alone(program, highs_only):
 
 
 def solve_all(seed, highs_only):
-    program = _core.LinearProgram(highs_library_path(), highs_only=highs_only)
+    program = _core.LinearProgram(Highs(), highs_only=highs_only)
     rng = np.random.default_rng(seed)
     return [program.maximize(*random_program(rng, 12, 8, 0.1))[1:] for _ in range(200)]
 
 
-def test_four_threads_with_a_handle_each(highs_only):
+def test_four_threads_with_a_program_each(highs_only):
     expected = [solve_all(seed, highs_only) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(solve_all, range(4), [highs_only] * 4)) == expected
@@ -173,7 +170,7 @@ def solve_into(pipe, program, highs_only):
     pipe.send((program.maximize(*problem)[1:], solve_all(6, highs_only)))
 
 
-def test_a_forked_child_solves_with_an_old_and_a_new_handle(program, highs_only):
+def test_a_forked_child_solves_with_an_old_and_a_new_program(program, highs_only):
     context = multiprocessing.get_context("fork")
     expected = program.maximize(*random_program(np.random.default_rng(5), 12, 8, 0.1))[1:]
     receiver, sender = context.Pipe(duplex=False)
@@ -186,17 +183,17 @@ def test_a_forked_child_solves_with_an_old_and_a_new_handle(program, highs_only)
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
-def test_beside_another_user_of_the_same_library(threads):
+def test_beside_another_user_of_highs(threads):
     """HiGHS keeps one scheduler a thread and refuses a second thread count."""
     script = f"""
 import highspy, numpy
 from pyfront.backend import _core
-from pyfront.backend.highs import highs_library_path
+from pyfront.backend.highs import Highs
 other = highspy.Highs()
 other.setOptionValue("output_flag", False)
 other.setOptionValue("threads", {threads})
 other.minimize(other.addVariable(lb=0, ub=1))
-program = _core.LinearProgram(highs_library_path(), highs_only=True)
+program = _core.LinearProgram(Highs(), highs_only=True)
 for _ in range(3):
     beta, value, status = program.maximize(
         numpy.array([1.0, 2.0]), numpy.array([[1.0, -1.0]]), numpy.zeros(1))
@@ -206,48 +203,101 @@ assert other.minimize() == highspy.HighsStatus.kOk
     subprocess.run([sys.executable, "-c", script], check=True, cwd="/", timeout=120)
 
 
-def test_a_library_that_cannot_be_used_says_what_to_install(tmp_path):
-    with pytest.raises(ImportError, match=r"cannot open.*pip install \"highspy>=1.15,<2\""):
-        _core.LinearProgram(str(tmp_path / "libhighs.so.1"))
-    other = ctypes.util.find_library("m")
-    with pytest.raises(_core.HighsUnavailable, match=r"no function Highs_versionMajor"):
-        _core.LinearProgram(other)
+# --- what the other solver answers is checked ---
+
+COST = np.array([1.0, 0.5])
+ROWS = np.array([[-1.0, 1.0], [1.0, -1.0]])  # β_0 = β_1, written as two rows
+LOWER = np.zeros(2)
+
+
+def answering(answer):
+    return _core.LinearProgram(lambda cost, rows, lower: answer, highs_only=True)
+
+
+def test_the_other_solver_is_given_the_scaled_program_with_the_simplex_as_row_0():
+    asked = []
+
+    def other(*arguments):
+        asked.append(arguments)
+        return "optimal", [0.5, 0.5], [0.75, -0.25, 0.0]
+
+    program = _core.LinearProgram(other, highs_only=True)
+    beta, value, status = program.maximize(8.0 * COST, 0.25 * ROWS, LOWER)
+    assert (beta.tolist(), value, status) == ([0.5, 0.5], 6.0, "optimal")
+    ((cost, rows, lower),) = asked
+    assert cost.tolist() == [1.0, 0.5]
+    assert rows.tolist() == [[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]
+    assert lower.tolist() == [1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
-    ("major", "minor", "integer", "message"),
+    ("beta", "duals"),
     [
-        (1, 14, 4, "found 1.14"),
-        (2, 0, 4, "found 2.0"),
-        (1, 15, 8, "found 8 bytes"),
-        (1, 99, 4, "no function Highs_create"),
+        ([0.5, 0.5], [0.75, -0.2, 0.0]),  # the bound is not met
+        ([0.5, 0.5], [0.75, 0.0, 0.25]),  # a dual of the wrong sign
+        ([1.0, 0.0], [1.0, 0.0, 0.0]),  # a row is violated
+        ([0.6, 0.6], [0.75, -0.25, 0.0]),  # not on the simplex
+        ([0.5, np.nan], [0.75, -0.25, 0.0]),
+        ([0.5, 0.5], [0.75, np.nan, 0.0]),
+        ([0.5, 0.5], [0.75, -np.inf, -np.inf]),
+        ([0.0, 0.0], [0.0, 0.0, 0.0]),
     ],
 )
-def test_an_unsupported_build_is_refused(tmp_path, major, minor, integer, message):
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler (cc)")
-    source = tmp_path / "fake.c"
-    source.write_text(
-        f"int Highs_versionMajor(void) {{ return {major}; }}\n"
-        f"int Highs_versionMinor(void) {{ return {minor}; }}\n"
-        f"int Highs_getSizeofHighsInt(const void* h) {{ return {integer}; }}\n"
-    )
-    library = tmp_path / "fake.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
-    with pytest.raises(_core.HighsUnavailable, match=message):
-        _core.LinearProgram(str(library))
+def test_an_answer_that_is_not_optimal_is_not_called_so(beta, duals):
+    program = answering(("optimal", beta, duals))
+    assert program.maximize(COST, ROWS, LOWER)[2] == "failed"
 
 
-def test_a_missing_or_old_highspy_says_what_to_install(monkeypatch, tmp_path):
-    class Spec:
-        submodule_search_locations = (str(tmp_path),)
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e14])
+def test_large_multipliers_do_not_excuse_a_gap(size):
+    """Σy = 2e14 with 1e-9 (1 + Σy) allowed would admit any feasible point."""
+    short = answering(("optimal", [0.5, 0.5], [0.0, -size - 0.2, -size]))
+    assert short.maximize(COST, ROWS, LOWER)[2] == "failed"
+    met = answering(("optimal", [0.5, 0.5], [0.0, -size - 0.25, -size]))
+    # where rounding hides a gap, meeting the bound proves nothing
+    assert met.maximize(COST, ROWS, LOWER)[2] == ("optimal" if size < 1e6 else "failed")
 
-    for spec, message in [(None, "not installed"), (Spec, "older than 1.15")]:
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
-        highs_library_path.cache_clear()
-        with pytest.raises(ImportError, match=message + r".*pip install \"highspy>=1.15,<2\""):
-            highs_library_path()
+
+@pytest.mark.parametrize("status", ["infeasible", "failed"])
+def test_its_other_statuses_are_passed_on(status):
+    assert answering((status, None, None)).maximize(COST, ROWS, LOWER)[2] == status
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (("optimal", [0.5, 0.5], [0.75]), ValueError),
+        (("optimal", [1.0], [0.75, -0.25, 0.0]), ValueError),
+        (("optimal", [[0.5, 0.5]], [0.75, -0.25, 0.0]), ValueError),
+        (("optimal", None, None), (ValueError, RuntimeError)),
+        (("perfect", [0.5, 0.5], [0.75, -0.25, 0.0]), ValueError),
+        ("optimal", RuntimeError),
+        (None, RuntimeError),
+    ],
+)
+def test_an_answer_of_another_form_is_refused(answer, error):
+    with pytest.raises(error):
+        answering(answer).maximize(COST, ROWS, LOWER)
+
+
+def test_an_error_passes_through_and_the_program_can_go_on():
+    class Trouble(Exception):
+        pass
+
+    answers = [Trouble("as it was"), ("optimal", [0.5, 0.5], [0.75, -0.25, 0.0])]
+    raised = answers[0]
+
+    def other(*_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    program = _core.LinearProgram(other, highs_only=True)
+    with pytest.raises(Trouble) as caught:
+        program.maximize(COST, ROWS, LOWER)
+    assert caught.value is raised
+    assert program.maximize(COST, ROWS, LOWER)[2] == "optimal"
 
 
 def test_shapes_are_checked(program):
