@@ -36,6 +36,13 @@ def instance(rng, m, kind="plain", balanced=False):
     return losses, g @ g.T, preference
 
 
+def half_rank(m, decades, seed):
+    """Losses and gradients whose norms span many decades, in half as many dimensions as tasks."""
+    rng = np.random.default_rng(seed)
+    norms = 10.0 ** (decades * (rng.random((m, 1)) - 0.5))
+    return np.exp(1e-3 * rng.normal(size=m)), norms * rng.normal(size=(m, max(1, m // 2)))
+
+
 def solve(solver, losses, gramian, preference, descent="restricted", epsilon=EPSILON):
     weights, phase, status, mu, objective = solver.solve(
         losses, gramian, preference, epsilon, descent == "restricted"

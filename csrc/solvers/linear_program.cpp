@@ -113,7 +113,7 @@ LpStatus LinearProgram::run_highs() {
 // β ≥ 0 and Σβ = 1 exactly, up to the rounding of one division.
 bool LinearProgram::normalise() {
   double sum = 0.0;
-  for (double& value : beta_) sum += value = std::max(value, 0.0);
+  for (double& value : beta_) sum += value = std::max(value, 0.0) + 0.0;  // + 0.0: no -0.0
   for (double& value : beta_) value /= sum;
   return std::abs(sum - 1.0) <= certificate_tolerance;
 }
