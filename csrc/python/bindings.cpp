@@ -180,17 +180,20 @@ ParetoMtl pareto_mtl(const Array& losses, const Array& gramian, const Array& ref
 }
 
 // The arrays own their values, so that Python may keep them.
-Array array_of(std::span<const double> values) {
-  return Array(static_cast<py::ssize_t>(values.size()), values.data());
+template <typename T>
+py::array_t<T> array_of(std::span<const T> values) {
+  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-// highs(cost [m], rows [k + 1, m], lower [k + 1]) -> (status, β [m], duals [k + 1])
+// highs(cost [m], rows [k + 1, m], lower [k + 1], basis [k + 1])
+// -> (status, β [m], duals [k + 1])
 pf::OtherSolver other_solver(py::object highs) {
   return [highs = std::move(highs)](const pf::ScaledProgram& program, std::span<double> beta,
                                     std::span<double> duals) {
     const py::gil_scoped_acquire acquire;
     const auto rows = array_of(program.rows).reshape({duals.size(), beta.size()});
-    const py::object answer = highs(array_of(program.cost), rows, array_of(program.lower));
+    const py::object answer =
+        highs(array_of(program.cost), rows, array_of(program.lower), array_of(program.basis));
     const auto [status, b, d] = answer.cast<std::tuple<std::string, py::object, py::object>>();
     if (status == "infeasible") return pf::LpStatus::infeasible;
     if (status == "failed") return pf::LpStatus::failed;

@@ -31,6 +31,9 @@ class DualSimplex {
   std::span<const double> beta() const { return beta_; }
   std::span<const double> multipliers() const { return multipliers_; }
 
+  // After any: the k + 1 basic variables, β_i as i and s_j as m + j.
+  std::span<const std::size_t> basis() const { return std::span(basic_).subspan(1); }
+
  private:
   void start(std::span<const double> cost, std::span<const double> rows,
              std::span<const double> lower, std::size_t vertex);

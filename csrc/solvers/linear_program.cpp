@@ -53,7 +53,7 @@ LpResult LinearProgram::solve(std::span<const double> cost, std::span<const doub
     beta_[vertex] = 1.0;
   } else {
     auto status = highs_only_ ? LpStatus::failed : run_dual_simplex(vertex);
-    if (status == LpStatus::failed) status = run_highs();
+    if (status == LpStatus::failed) status = run_highs(vertex);
     if (status != LpStatus::optimal) return {.status = status};
   }
   std::ranges::copy(beta_, beta.begin());
@@ -100,14 +100,31 @@ LpStatus LinearProgram::run_dual_simplex(std::size_t vertex) {
   return LpStatus::failed;
 }
 
-LpStatus LinearProgram::run_highs() {
+LpStatus LinearProgram::run_highs(std::size_t vertex) {
+  set_basis(vertex);
   beta_.resize(tasks_);
   duals_.resize(row_lower_.size());
-  const auto status = highs_({cost_, values_, row_lower_}, beta_, duals_);
+  const auto status = highs_({cost_, values_, row_lower_, basis_}, beta_, duals_);
   if (status != LpStatus::optimal) return status;
   for (double& dual : duals_) dual = std::max(-dual, 0.0);
   return normalise() && certify(std::span<const double>(duals_).subspan(1)) ? LpStatus::optimal
                                                                             : LpStatus::failed;
+}
+
+// Where our own method ended, which is near the optimum though not accurate; without it, the vertex
+// of greatest cost and the slack of every row but Σβ = 1.
+void LinearProgram::set_basis(std::size_t vertex) {
+  basis_.clear();
+  if (highs_only_) {
+    basis_.push_back(static_cast<std::int32_t>(vertex));
+    for (std::size_t j = 1; j < row_lower_.size(); ++j) {
+      basis_.push_back(static_cast<std::int32_t>(tasks_ + j));
+    }
+    return;
+  }
+  for (const auto variable : dual_simplex_.basis()) {  // its rows are those from 1
+    basis_.push_back(static_cast<std::int32_t>(variable < tasks_ ? variable : variable + 1));
+  }
 }
 
 // β ≥ 0 and Σβ = 1 exactly, up to the rounding of one division.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <vector>
@@ -17,11 +18,13 @@ struct LpResult {
 };
 
 // maximise costᵀβ over β ≥ 0 with A_0 β = lower_0 and A_j β ≥ lower_j for the other rows. Row 0 is
-// Σβ = 1; cost and rows are of order 1.
+// Σβ = 1; cost and rows are of order 1. The simplex method may start at `basis`, which need not be
+// feasible: k + 1 variables, β_i as i and the slack of row j as m + j.
 struct ScaledProgram {
-  std::span<const double> cost;   // [m]
-  std::span<const double> rows;   // A, [(k + 1) × m] row-major
-  std::span<const double> lower;  // [k + 1]
+  std::span<const double> cost;         // [m]
+  std::span<const double> rows;         // A, [(k + 1) × m] row-major
+  std::span<const double> lower;        // [k + 1]
+  std::span<const std::int32_t> basis;  // [k + 1]
 };
 
 // Another solver of the same program, HiGHS. With `optimal` it has written β [m] and the rows'
@@ -49,7 +52,8 @@ class LinearProgram {
   bool collect_rows(std::span<const double> rows, std::span<const double> lower);
   bool vertex_is_feasible(std::size_t vertex) const;
   LpStatus run_dual_simplex(std::size_t vertex);
-  LpStatus run_highs();
+  LpStatus run_highs(std::size_t vertex);
+  void set_basis(std::size_t vertex);
   bool normalise();
   bool certify(std::span<const double> multipliers);
   bool certify_infeasible(std::span<const double> multipliers);
@@ -60,7 +64,8 @@ class LinearProgram {
   DualSimplex dual_simplex_;
   std::size_t tasks_ = 0;
   std::vector<double> cost_, values_, row_lower_;  // the scaled program
-  std::vector<double> beta_, duals_;               // its answer
+  std::vector<std::int32_t> basis_;
+  std::vector<double> beta_, duals_;  // its answer
   std::vector<double> reduced_, zeros_;
 };
 

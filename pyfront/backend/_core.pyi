@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Array = NDArray[np.float64]
-# (cost [m], rows [k + 1, m], lower [k + 1]) -> (status, β [m], duals [k + 1]): `backend.highs`
-_Highs: TypeAlias = Callable[[_Array, _Array, _Array], tuple[str, _Array | None, _Array | None]]
+# (cost [m], rows [k + 1, m], lower [k + 1], basis [k + 1]) -> (status, β [m], duals [k + 1])
+_Highs: TypeAlias = Callable[
+    [_Array, _Array, _Array, NDArray[np.int32]], tuple[str, _Array | None, _Array | None]
+]
 
 STATUSES: list[str]
 PHASES: list[str]

@@ -12,19 +12,23 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyfront._utils.arguments import FloatArray
 
 __all__ = ["Answer", "Highs"]
 
 Answer: TypeAlias = tuple[str, FloatArray | None, FloatArray | None]
+IntArray: TypeAlias = NDArray[np.int32]
 
-_REQUIREMENT = "highspy>=1.8"
+_REQUIREMENT = "highspy>=1.7.2"
 # One thread, so that answers repeat; HiGHS's tolerances are absolute, and cost and rows of order 1.
+# The primal method certifies more programs than the dual one from the basis where ours ended.
 _OPTIONS: dict[str, bool | float | str] = {
     "output_flag": False,
     "presolve": "off",
     "solver": "simplex",
+    "simplex_strategy": 4,
     "parallel": "off",
     "threads": 1,
     "primal_feasibility_tolerance": 1e-9,
@@ -46,7 +50,9 @@ class Highs:
         self._highspy: ModuleType | None = None
         self._solver: Any = None
 
-    def __call__(self, cost: FloatArray, rows: FloatArray, lower: FloatArray) -> Answer:
+    def __call__(
+        self, cost: FloatArray, rows: FloatArray, lower: FloatArray, basis: IntArray
+    ) -> Answer:
         """Maximise costᵀβ over β ≥ 0 with A_0 β = lower_0 and A_j β ≥ lower_j for the other rows.
 
         An answer depends on the arguments alone: none starts from the one before.
@@ -55,6 +61,8 @@ class Highs:
             cost: [m] float64, finite and of order 1, as all that follows.
             rows: A, [k + 1, m].
             lower: [k + 1].
+            basis: [k + 1] int32, where the simplex method starts: β_i as i, the slack of row j as
+                m + j. It need not be feasible.
 
         Returns:
             A status, β [m] and the duals of the rows [k + 1]: "optimal", or, without the numbers,
@@ -67,8 +75,9 @@ class Highs:
 
         Example:
             >>> import numpy as np
-            >>> rows = np.array([[1.0, 1.0], [1.0, -1.0]])
-            >>> status, beta, _ = Highs()(np.array([1.0, 2.0]), rows, np.array([1.0, 0.0]))
+            >>> cost, rows = np.array([1.0, 2.0]), np.array([[1.0, 1.0], [1.0, -1.0]])
+            >>> lower, basis = np.array([1.0, 0.0]), np.array([1, 3], dtype=np.int32)
+            >>> status, beta, _ = Highs()(cost, rows, lower, basis)
             >>> status, beta.tolist()
             ('optimal', [0.5, 0.5])
         """
@@ -76,7 +85,7 @@ class Highs:
         try:
             # kept again only once it has answered
             solver, self._solver = self._solver or _new_solver(highspy), None
-            answer = _solve(highspy, solver, cost, rows, lower)
+            answer = _solve(highspy, solver, cost, rows, lower, basis)
         except (AttributeError, TypeError) as error:
             raise _unusable(f"lacks what is used here ({error})", highspy) from error
         except Exception as error:
@@ -114,24 +123,22 @@ def _set_option(highspy: ModuleType, solver: Any, name: str, value: bool | float
 
 
 def _solve(
-    highspy: ModuleType, solver: Any, cost: FloatArray, rows: FloatArray, lower: FloatArray
+    highspy: ModuleType,
+    solver: Any,
+    cost: FloatArray,
+    rows: FloatArray,
+    lower: FloatArray,
+    basis: IntArray,
 ) -> Answer:
     count, tasks = rows.shape
-    columns = np.arange(tasks, dtype=np.int32)
-    upper = np.full(count, np.inf)
-    upper[0] = lower[0]
     _set_option(highspy, solver, "simplex_iteration_limit", _ITERATIONS * (count + tasks))
-    passed = solver.passModel(
-        *(tasks, count, rows.size, _ROW_WISE, _MAXIMIZE, 0.0),
-        *(cost, np.zeros(tasks), np.full(tasks, np.inf), lower, upper),
-        np.arange(0, rows.size + tasks, tasks, dtype=np.int32),
-        np.tile(columns, count),
-        rows.ravel(),
-        np.zeros(tasks, dtype=np.int32),  # no column is restricted to integers
-    )
-    # a warning is an entry below 1e-9 that HiGHS dropped: the answer is checked with it
-    if passed == highspy.HighsStatus.kError:
-        raise RuntimeError("passModel refused a program of finite numbers of order 1")
+    _pass(highspy, solver, cost, rows, lower)
+    start = highspy.HighsBasis()
+    states = np.full(tasks + count, highspy.HighsBasisStatus.kLower, dtype=object)
+    states[basis] = highspy.HighsBasisStatus.kBasic
+    start.col_status, start.row_status = states[:tasks].tolist(), states[tasks:].tolist()
+    if solver.setBasis(start) == highspy.HighsStatus.kError:
+        raise RuntimeError("setBasis refused a basis")
     if not _run(highspy, solver):
         return "failed", None, None
     status = solver.getModelStatus()
@@ -144,6 +151,25 @@ def _solve(
     solution = solver.getSolution()
     beta = _numbers(solution.col_value, tasks, "col_value")
     return "optimal", beta, _numbers(solution.row_dual, count, "row_dual")
+
+
+def _pass(
+    highspy: ModuleType, solver: Any, cost: FloatArray, rows: FloatArray, lower: FloatArray
+) -> None:
+    count, tasks = rows.shape
+    upper = np.full(count, np.inf)
+    upper[0] = lower[0]
+    passed = solver.passModel(
+        *(tasks, count, rows.size, _ROW_WISE, _MAXIMIZE, 0.0),
+        *(cost, np.zeros(tasks), np.full(tasks, np.inf), lower, upper),
+        np.arange(0, rows.size + tasks, tasks, dtype=np.int32),
+        np.tile(np.arange(tasks, dtype=np.int32), count),
+        rows.ravel(),
+        np.zeros(tasks, dtype=np.int32),  # no column is restricted to integers
+    )
+    # a warning is an entry below 1e-9 that HiGHS dropped: the answer is checked with it
+    if passed == highspy.HighsStatus.kError:
+        raise RuntimeError("passModel refused a program of finite numbers of order 1")
 
 
 def _run(highspy: ModuleType, solver: Any) -> bool:

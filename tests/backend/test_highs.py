@@ -20,7 +20,12 @@ from pyfront.backend import _core, solvers
 from pyfront.backend.highs import Highs
 
 VERSION = importlib.metadata.version("highspy")
-PROGRAM = np.array([1.0, 2.0]), np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([1.0, 0.0])
+PROGRAM = (
+    np.array([1.0, 2.0]),
+    np.array([[1.0, 1.0], [1.0, -1.0]]),
+    np.array([1.0, 0.0]),
+    np.array([1, 3], dtype=np.int32),
+)
 # Our own method certifies neither of its programs: the norms span 12 decades.
 LOSSES, GRADIENTS = half_rank(6, 12, 5)
 GRAMIAN = GRADIENTS @ GRADIENTS.T
@@ -52,8 +57,15 @@ def test_an_answer():
 
 
 def test_without_a_feasible_point_it_is_infeasible():
-    cost, rows, lower = PROGRAM
-    assert Highs()(cost, rows, np.array([1.0, 1.5])) == ("infeasible", None, None)
+    cost, rows, _, basis = PROGRAM
+    assert Highs()(cost, rows, np.array([1.0, 1.5]), basis) == ("infeasible", None, None)
+
+
+def test_the_start_does_not_matter():
+    """Feasible, infeasible, or none at all: the columns of its basis are dependent."""
+    for basis in ([0, 3], [1, 3], [0, 1], [1, 2], [2, 3]):
+        status, beta, _ = Highs()(*PROGRAM[:3], np.array(basis, dtype=np.int32))
+        assert (status, beta.tolist()) == ("optimal", [0.5, 0.5])
 
 
 def test_it_stops_at_its_limit_of_iterations(monkeypatch):
@@ -82,7 +94,8 @@ from pyfront.functional import epo_weights
 assert epo_weights([3.0, 1.0], numpy.eye(2), [0.5, 0.5]).status == "ok"
 assert "highspy" not in sys.modules
 from pyfront.backend.highs import Highs
-Highs()(numpy.ones(2), numpy.array([[1.0, 1.0], [1.0, -1.0]]), numpy.array([1.0, 0.0]))
+rows, basis = numpy.array([[1.0, 1.0], [1.0, -1.0]]), numpy.array([1, 3], dtype=numpy.int32)
+Highs()(numpy.ones(2), rows, numpy.array([1.0, 0.0]), basis)
 assert "highspy" in sys.modules
 """
     done = subprocess.run(
@@ -179,8 +192,8 @@ def test_an_empty_package_of_no_version(monkeypatch, tmp_path):
 
 
 LACKING = [
-    *("Highs", "HighsStatus", "HighsModelStatus"),
-    *("setOptionValue", "passModel", "run", "getModelStatus", "getSolution"),
+    *("Highs", "HighsStatus", "HighsModelStatus", "HighsBasis", "HighsBasisStatus"),
+    *("setOptionValue", "passModel", "setBasis", "run", "getModelStatus", "getSolution"),
 ]
 
 
@@ -215,6 +228,7 @@ BROKEN = {
     "number": {"getModelStatus": lambda self: 7},
     "other status": {"getModelStatus": lambda self: highspy.HighsStatus.kOk},
     "no model": {"passModel": lambda self, *_: highspy.HighsStatus.kError},
+    "no basis": {"setBasis": lambda self, _: highspy.HighsStatus.kError},
     "no option": {"setOptionValue": lambda self, *_: highspy.HighsStatus.kError},
     "own error": {"run": lambda self: 1 / 0},
 }

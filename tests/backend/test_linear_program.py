@@ -211,7 +211,7 @@ LOWER = np.zeros(2)
 
 
 def answering(answer):
-    return _core.LinearProgram(lambda cost, rows, lower: answer, highs_only=True)
+    return _core.LinearProgram(lambda *_: answer, highs_only=True)
 
 
 def test_the_other_solver_is_given_the_scaled_program_with_the_simplex_as_row_0():
@@ -224,10 +224,11 @@ def test_the_other_solver_is_given_the_scaled_program_with_the_simplex_as_row_0(
     program = _core.LinearProgram(other, highs_only=True)
     beta, value, status = program.maximize(8.0 * COST, 0.25 * ROWS, LOWER)
     assert (beta.tolist(), value, status) == ([0.5, 0.5], 6.0, "optimal")
-    ((cost, rows, lower),) = asked
+    ((cost, rows, lower, basis),) = asked
     assert cost.tolist() == [1.0, 0.5]
     assert rows.tolist() == [[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]
     assert lower.tolist() == [1.0, 0.0, 0.0]
+    assert basis.tolist() == [0, 3, 4]  # β_0 and the slacks
 
 
 @pytest.mark.parametrize(
