@@ -1,11 +1,15 @@
 # Everything a clean clone needs is made in .venv: `make demo`, `make test`, `make bench`, `make lint`.
+# `make fresh` and `make oldest` install pyfront as a user does, outside this folder.
 
 PYTHON ?= python3
+# What `make fresh` installs before pyfront; torch alone may be older than the newest, since the
+# newest is a CUDA build of several gigabytes.
+TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*/*)
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench lint format fresh oldest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pyfront demo $(ARGS)
@@ -27,6 +31,12 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i csrc/*/* tests/*.cpp tests/emulated_cuda/*
+
+fresh:
+	PYTHON=$(PYTHON) TORCH=$(TORCH) .ci/install newest
+
+oldest:
+	PYTHON=$(PYTHON) .ci/install oldest
 
 clean:
 	rm -rf $(VENV) build

@@ -17,9 +17,9 @@ struct LpResult {
   double objective = 0.0;
 };
 
-// maximise costᵀβ over β ≥ 0 with A_0 β = lower_0 and A_j β ≥ lower_j for the other rows. Row 0 is
-// Σβ = 1; cost and rows are of order 1. The simplex method may start at `basis`, which need not be
-// feasible: k + 1 variables, β_i as i and the slack of row j as m + j.
+// maximise costᵀβ over β ≥ 0 with A_0 β = 1 and A_j β ≥ lower_j for the other rows. Row 0 is Σβ = 1
+// and lower_0 = 1; cost and rows are of order 1. The simplex method may start at `basis`, which
+// need not be feasible: k + 1 variables, β_i as i and the slack of row j as m + j.
 struct ScaledProgram {
   std::span<const double> cost;         // [m]
   std::span<const double> rows;         // A, [(k + 1) × m] row-major

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -53,14 +55,14 @@ class Highs:
     def __call__(
         self, cost: FloatArray, rows: FloatArray, lower: FloatArray, basis: IntArray
     ) -> Answer:
-        """Maximise costᵀβ over β ≥ 0 with A_0 β = lower_0 and A_j β ≥ lower_j for the other rows.
+        """Maximise costᵀβ over β ≥ 0 with A_0 β = 1 and A_j β ≥ lower_j for the other rows.
 
         An answer depends on the arguments alone: none starts from the one before.
 
         Args:
             cost: [m] float64, finite and of order 1, as all that follows.
             rows: A, [k + 1, m].
-            lower: [k + 1].
+            lower: [k + 1], the first 1.
             basis: [k + 1] int32, where the simplex method starts: β_i as i, the slack of row j as
                 m + j. It need not be feasible.
 
@@ -132,13 +134,14 @@ def _solve(
 ) -> Answer:
     count, tasks = rows.shape
     _set_option(highspy, solver, "simplex_iteration_limit", _ITERATIONS * (count + tasks))
-    _pass(highspy, solver, cost, rows, lower)
-    start = highspy.HighsBasis()
-    states = np.full(tasks + count, highspy.HighsBasisStatus.kLower, dtype=object)
-    states[basis] = highspy.HighsBasisStatus.kBasic
-    start.col_status, start.row_status = states[:tasks].tolist(), states[tasks:].tolist()
-    if solver.setBasis(start) == highspy.HighsStatus.kError:
-        raise RuntimeError("setBasis refused a basis")
+    size, column_bounds, row_upper, starts, columns, continuous = _frame(count, tasks)
+    passed = solver.passModel(
+        *size, cost, *column_bounds, lower, row_upper, starts, columns, rows.ravel(), continuous
+    )
+    # a warning is an entry below 1e-9 that HiGHS dropped: the answer is checked with it
+    if passed == highspy.HighsStatus.kError:
+        raise RuntimeError("passModel refused a program of finite numbers of order 1")
+    _start(highspy, solver, basis, tasks)
     if not _run(highspy, solver):
         return "failed", None, None
     status = solver.getModelStatus()
@@ -153,23 +156,27 @@ def _solve(
     return "optimal", beta, _numbers(solution.row_dual, count, "row_dual")
 
 
-def _pass(
-    highspy: ModuleType, solver: Any, cost: FloatArray, rows: FloatArray, lower: FloatArray
-) -> None:
-    count, tasks = rows.shape
-    upper = np.full(count, np.inf)
-    upper[0] = lower[0]
-    passed = solver.passModel(
-        *(tasks, count, rows.size, _ROW_WISE, _MAXIMIZE, 0.0),
-        *(cost, np.zeros(tasks), np.full(tasks, np.inf), lower, upper),
-        np.arange(0, rows.size + tasks, tasks, dtype=np.int32),
-        np.tile(np.arange(tasks, dtype=np.int32), count),
-        rows.ravel(),
-        np.zeros(tasks, dtype=np.int32),  # no column is restricted to integers
-    )
-    # a warning is an entry below 1e-9 that HiGHS dropped: the answer is checked with it
-    if passed == highspy.HighsStatus.kError:
-        raise RuntimeError("passModel refused a program of finite numbers of order 1")
+@lru_cache(maxsize=16)
+def _frame(count: int, tasks: int) -> tuple[Any, ...]:
+    """What `passModel` is told of every program of this size."""
+    size = (tasks, count, count * tasks, _ROW_WISE, _MAXIMIZE, 0.0)
+    column_bounds = np.zeros(tasks), np.full(tasks, np.inf)
+    row_upper = np.full(count, np.inf)
+    row_upper[0] = 1.0
+    starts = np.arange(0, (count + 1) * tasks, tasks, dtype=np.int32)
+    columns = np.tile(np.arange(tasks, dtype=np.int32), count)
+    continuous = np.zeros(tasks, dtype=np.int32)  # no column is restricted to integers
+    return size, column_bounds, row_upper, starts, columns, continuous
+
+
+def _start(highspy: ModuleType, solver: Any, basis: IntArray, tasks: int) -> None:
+    states = [highspy.HighsBasisStatus.kLower] * (tasks + len(basis))
+    for variable in basis.tolist():
+        states[variable] = highspy.HighsBasisStatus.kBasic
+    start = highspy.HighsBasis()
+    start.col_status, start.row_status = states[:tasks], states[tasks:]
+    if solver.setBasis(start) == highspy.HighsStatus.kError:
+        raise RuntimeError("setBasis refused a basis")
 
 
 def _run(highspy: ModuleType, solver: Any) -> bool:
@@ -189,7 +196,7 @@ def _run(highspy: ModuleType, solver: Any) -> bool:
 
 def _numbers(values: Any, length: int, name: str) -> FloatArray:
     array = np.array(values, dtype=np.float64)
-    if array.shape != (length,) or not np.isfinite(array).all():
+    if array.shape != (length,) or not math.isfinite(array.sum()):
         raise RuntimeError(f"optimal, but {name} is not {length} finite numbers: {values!r}")
     return array
 
