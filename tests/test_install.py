@@ -1,0 +1,77 @@
+"""What a user meets first: importing from the wrong folder, the version, the console script."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+import pyfront
+from pyfront.cli.main import main
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A clone's folder `pyfront`, without a core."""
+    package = Path(pyfront.__file__).parent
+    ignored = shutil.ignore_patterns("_core*.so", "__pycache__")
+    shutil.copytree(package, tmp_path / "clone" / "pyfront", ignore=ignored)
+    return tmp_path / "clone"
+
+
+def python(folder, statement):
+    # without `site`, so that no finder of an editable install comes before the working directory
+    paths = {Path(module.__file__).parents[1] for module in (numpy, torch)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return subprocess.run(
+        [sys.executable, "-S", "-c", statement],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("module", ["pyfront", "pyfront.functional", "pyfront.methods.epo"])
+def test_source_without_a_core_says_what_to_do(source, module):
+    done = python(source, f"import {module}")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: pyfront in {source} is source, without a core compiled")
+    assert f"pip install --editable {source}" in last
+    assert "start Python in a folder that does not hold this source" in last
+    assert "circular" not in done.stderr
+
+
+def test_a_core_that_cannot_be_loaded_raises_its_own_error(source):
+    (source / "pyfront" / "backend" / "_core.so").write_bytes(b"not a library")
+    done = python(source, "import pyfront")
+    assert done.returncode == 1
+    assert "_core.so" in done.stderr.splitlines()[-1]
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"pyfront {pyfront.__version__}\n"
+    assert metadata.version("pyfront") == pyfront.__version__
+
+
+def test_the_console_script_is_the_command_line():
+    (script,) = metadata.entry_points(group="console_scripts", name="pyfront")
+    command = f"import sys; sys.argv[1:] = ['--version']; from {script.module} import {script.attr}"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{command}; {script.attr}()"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ran.returncode, ran.stdout) == (0, f"pyfront {pyfront.__version__}\n")
