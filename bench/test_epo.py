@@ -137,20 +137,23 @@ def test_highspy_kept(benchmark, m, phase, strategy):
 
 
 def fallback_programs(m):
-    """Scaled programs (cost, rows with Σβ, lower) that reach HiGHS and that it solves."""
-    found = []
+    """Scaled programs (cost, rows with Σβ, lower, basis) that HiGHS is asked and answers right."""
+    asked = []
     highs = Highs()
 
-    def keep(*program):
-        answer = highs(*program)
-        if answer[0] == "optimal":
-            found.append((program, answer[1]))
-        return answer
+    def ask(*program):
+        asked.append(program)
+        return highs(*program)
 
-    solver = _core.EpoSolver(keep)
+    solver, program, found = _core.EpoSolver(ask), _core.LinearProgram(highs), []
     for seed in itertools.count():
         losses, gradients = half_rank(m, 12, seed)
         solver.solve(losses, gradients @ gradients.T, np.ones(m), EPSILON, True)
+        while asked:
+            cost, rows, lower, basis = asked.pop()
+            beta, _, status = program.maximize(cost, rows[1:], lower[1:])
+            if status == "optimal":
+                found.append(((cost, rows, lower, basis), beta))
         if len(found) >= COUNT:
             return found[:COUNT]
 
