@@ -26,6 +26,7 @@ __all__ = [
     "autograd_log_is_on",
     "copy_all",
     "engine_entry",
+    "has_hooks",
     "in_backward_pass",
     "leaf_of",
     "outside_compile",
@@ -150,6 +151,14 @@ def leaf_of(node: Node) -> Tensor | None:
     """Return the tensor that an accumulating node of the graph belongs to, None for others."""
     leaf: Tensor | None = getattr(node, "variable", None)
     return leaf
+
+
+def has_hooks(tensors: Sequence[Tensor]) -> bool:
+    """Return whether one of these has a tensor hook, which runs on every gradient of it.
+
+    False without the name: the hook then runs once more than it should.
+    """
+    return any(getattr(tensor, "_backward_hooks", None) for tensor in tensors)
 
 
 def autograd_log_is_on() -> bool:

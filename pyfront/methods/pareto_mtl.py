@@ -134,6 +134,19 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
             self.checked_preference(preference)  # which this method refuses
         return self._run(losses, preference=reference_vectors, **options)
 
+    def scalarize(
+        self,
+        losses: Any,
+        *,
+        reference_vectors: MatrixLike | None = None,
+        preference: VectorsLike | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """:meth:`MultiTaskOptimizer.scalarize`; further arguments as for :meth:`backward`."""
+        if preference is not None:
+            self.checked_preference(preference)  # which this method refuses
+        return self._scalarized(losses, preference=reference_vectors, **options)
+
     def goal(self, given: Any, tasks: int) -> FloatArray | None:
         """Return the reference vectors, of this call or our own, for so many losses."""
         vectors = self._vectors

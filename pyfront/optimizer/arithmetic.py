@@ -136,7 +136,7 @@ class HostArithmetic(Arithmetic):
             return report
         if step.batch.scaled:
             return nonfinite(step)
-        for p in step.params:
+        for p in step.targets:
             p.grad = None
         for block, d in enumerate(direction):
             if d is not None and not all_finite([d]):

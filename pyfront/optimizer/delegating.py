@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray
+from pyfront.optimizer.scalars import Scalars
 
 __all__ = ["MEMORY", "DelegatingOptimizer", "Memory"]
 
@@ -28,6 +29,7 @@ class Shared:
         memory: the method's state: what JSON knows, with names as keys.
         report: the last report.
         collected: task gradients of micro-batches that wait for the last one.
+        scalars: what ``scalarize`` has handed out since the last step.
         values: values per parameter, such as the task that it belongs to.
         lock: held during a call of ``backward``.
     """
@@ -37,11 +39,12 @@ class Shared:
         self.memory: Memory = {"method": method}
         self.report: Any = None
         self.collected: Any = None
+        self.scalars = Scalars()
         self.values: dict[str, Any] = {}
         self.lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"collected": None, "lock": None}  # gradients of a call that is not finished
+        left_out = {"collected": None, "scalars": Scalars(), "lock": None}  # of unfinished calls
         return {**self.__dict__, **left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -188,6 +188,13 @@ class Method(DelegatingOptimizer, ABC):
         r = self.checked_preference(value, None if current is None else current.numel())
         self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
 
+    @property
+    def num_tasks(self) -> int | None:
+        """m, as the preference or the last report has it; None where nothing tells."""
+        if (r := self.memory.get("preference")) is not None:
+            return len(r)
+        return None if self.report is None else self.report.weights.numel()
+
     def checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
         """Return ``value`` as r, [m], if it is in the method's domain."""
         if self.preference_domain == "none":

@@ -15,6 +15,7 @@ from pyfront.gradients.replay import Replay
 from pyfront.optimizer.batch import Collected, Losses
 from pyfront.optimizer.call import Call
 from pyfront.optimizer.method import Method
+from pyfront.optimizer.scalarize import scalar_of, value_without_graph
 from pyfront.optimizer.step import Step
 from pyfront.report import Report
 
@@ -123,12 +124,89 @@ class MultiTaskOptimizer(Method):
         found = self._evaluated(losses)
         replay = found if isinstance(found, Replay) else None
         with self._alone():
+            self._shared.scalars.refuse_before("backward")
             step = Step(
                 self, Call(found if replay is None else replay.losses, replay=replay, **given)
             )
             report, direction = step.run()
             step.commit(report, direction)
+            self._shared.scalars.filled = True
         return report
+
+    def scalarize(
+        self,
+        losses: Losses,
+        *,
+        preference: VectorsLike | None = None,
+        fixed: Tensor | None = None,
+        features: Features | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> Tensor:
+        """Decide now and return one scalar, Σ_j w_j l_j + fixed, whose gradient is the direction d.
+
+        For loops that call ``backward`` themselves, as frameworks do: whatever they multiply the
+        scalar by multiplies d, and several scalars before one :meth:`step` add their d, each with
+        weights of its own (:meth:`accumulate` adds task gradients before one decision). As for any
+        scalar, ``zero_grad()`` comes first. Each call is one decision and counts as
+        :meth:`backward` does; what a method trains waits for the step.
+
+        The passes are made here and the graph of the losses is freed; the scalar's own ``backward``
+        makes none. It reaches the parameters of this optimizer alone. There are two exceptions,
+        where the scalar is the weighted sum of the losses with their graph: decisions that need no
+        task gradient, and parameters with tensor hooks, at one pass more.
+
+        Where gradients are disabled, as in validation, nothing is decided: the value is that of the
+        last report's weights, or the mean before the first.
+
+        Args:
+            losses: m scalar tensors, or a 1-D tensor [m], with a graph.
+            preference, fixed, features: as for :meth:`backward`.
+            scaler: a gradient scaler whose scale keeps 16-bit gradients from underflow in the
+                passes. d does not contain it: scale the scalar, ``scaler.scale(scalar)``.
+
+        Returns:
+            A scalar on the losses' device, in their dtype but float32 at least. Its ``backward``
+            can be called once, or more often with ``retain_graph=True``, not differentiated again.
+
+        Raises:
+            ValueError, TypeError: as for :meth:`backward`; also after ``backward(losses)`` that no
+                step has followed, and for own gradients of parameters with tensor hooks.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> loss = opt.scalarize([x[0] ** 2, x[1] ** 2])
+            >>> loss.backward()
+            >>> loss.item(), x.grad.tolist()
+            (1.75, [1.5, 1.0])
+            >>> opt.step()
+        """
+        return self._scalarized(
+            losses, preference=preference, fixed=fixed, features=features, scaler=scaler
+        )
+
+    @outside_compile
+    def _scalarized(self, losses: Any, **given: Any) -> Tensor:
+        if callable(losses) and not isinstance(losses, Tensor):
+            raise TypeError("losses: scalarize() takes the losses, step() takes a closure")
+        if not torch.is_grad_enabled():
+            return value_without_graph(losses, self.report, given.get("fixed"))
+        scalars = self._shared.scalars
+        with self._alone():
+            scalars.refuse_after_backward()
+            step = Step(self, Call(losses, **given), overwrites=False)
+            scalar, report = scalar_of(step, self._arrived)
+            step.commit_decision(report)
+            scalars.hand_out(self.memory.get("learned"))
+        return scalar
+
+    def _arrived(self) -> None:
+        """Take note of a scalar's backward pass, and of what is to be learnt with the step."""
+        scalars = self._shared.scalars
+        scalars.arrive()
+        if scalars.learned is not None:  # zero_grad() may have come between
+            self.learn(**scalars.learned)
 
     @outside_compile
     def accumulate(self, losses: Losses, *, scaler: torch.amp.GradScaler | None = None) -> None:
@@ -145,6 +223,7 @@ class MultiTaskOptimizer(Method):
             ValueError, TypeError: as for :meth:`backward`.
         """
         with self._alone():
+            self._shared.scalars.refuse_before("accumulate")
             step = Step(self, Call(losses, scaler=scaler), whole=False)
             self._shared.collected = Collected(step.rows(), step.values, step.batch.unit)
 
@@ -167,7 +246,8 @@ class MultiTaskOptimizer(Method):
 
         Args:
             closure: the losses; a callable that returns them, called with gradients enabled; or
-                None, as is a callable that returns None: a step on the ``.grad`` that is there.
+                None: a step on the ``.grad`` that is there, as for a callable that returns None,
+                or has called ``backward`` on a scalar of :meth:`scalarize`.
             preference, fixed, features: as for :meth:`backward`.
             **more: further keywords of the method's own ``backward``.
 
@@ -196,6 +276,7 @@ class MultiTaskOptimizer(Method):
                 "step: accumulate() has collected gradients; give the last micro-batch's losses to "
                 "step() or backward(), or drop them with zero_grad()"
             )
+        self._shared.scalars.take_step()
         self.base.step()
         self.take_learned()
         return report
@@ -206,7 +287,20 @@ class MultiTaskOptimizer(Method):
             return losses
         replay = Replay(losses)
         found = replay.first()
+        if isinstance(found, (int, float)) or (isinstance(found, Tensor) and found.dim() == 0):
+            return self._of_torch_style(found)
         return replay if self.needs == "products" and found is not None else found
+
+    def _of_torch_style(self, found: Any) -> list[Tensor] | None:
+        """Return what a closure means that returned one number: losses, or that all is in .grad."""
+        if self._shared.scalars.arrived:
+            return None
+        if isinstance(found, Tensor) and found.requires_grad and self.num_tasks == 1:
+            return [found]
+        raise TypeError(
+            "closure: it returned one number; return the losses, [l1, l2, ...], and leave "
+            "zero_grad() and backward() to step(), or call opt.scalarize(losses).backward() in it"
+        )
 
     def _alone(self) -> _Alone:
         return _Alone(self._shared.lock)
@@ -222,6 +316,7 @@ class MultiTaskOptimizer(Method):
         super().zero_grad(set_to_none)
         self.memory = self.settled()
         self._shared.collected = None
+        self._shared.scalars.clear()
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers of the last report as a flat dict; empty before the first."""

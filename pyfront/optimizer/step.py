@@ -48,8 +48,10 @@ class Step:
         method: decides, and has the options and the memory.
         call: what the call was given.
         whole: the losses are those of the whole batch; a micro-batch may be out of the domain.
+        overwrites: the direction may be written into the memory of ``.grad``.
 
     Attributes:
+        targets: the parameters, or tensors in their place whose ``.grad`` is empty.
         batch: the losses, checked and scaled.
         values: the unscaled losses to trade off, then the fixed one, where the arithmetic keeps
             them; with those of micro-batches before.
@@ -60,12 +62,15 @@ class Step:
         product: C w where the method needs that, [m].
     """
 
-    def __init__(self, method: Method, call: Call, *, whole: bool = True) -> None:
+    def __init__(
+        self, method: Method, call: Call, *, whole: bool = True, overwrites: bool = True
+    ) -> None:
         self.method = method
         self.call = call
         self.whole = whole
         self.parameters = parameters_of(method.param_groups)
         self.params = [p for p in self.parameters if p.requires_grad]
+        self.targets = self.params if overwrites else [p.detach() for p in self.params]
         if not self.params:
             raise ValueError("base: no parameter of this optimizer requires a gradient")
         self.collected: Collected | None = method._shared.collected
@@ -105,11 +110,15 @@ class Step:
 
     def commit(self, report: Report, direction: Row) -> None:
         """Take over memory and direction: the one place where a call changes anything."""
-        method = self.method
         for p in self.parameters:
             if not p.requires_grad:
                 p.grad = None  # a frozen parameter must not move on an old direction
         assign(self.params, direction)
+        self.commit_decision(report)
+
+    def commit_decision(self, report: Report) -> None:
+        """Take over memory, roles and report; ``.grad`` stays as it is."""
+        method = self.method
         method.memory = self.memory
         if self.owners is not None:
             method._shared.values["owners"] = self.owners
@@ -143,7 +152,7 @@ class Step:
         weights = self._with_fixed(self.arithmetic.weights(report, gradients))
         plain = own if self.method.task_gradients == "own" else None
         direction = combined(
-            gradients, weights, self.params, plain, self.split, self.call.retain_graph
+            gradients, weights, self.targets, plain, self.split, self.call.retain_graph
         )
         if self.batch.scaled:
             report = self.arithmetic.checked(self, report, direction)
@@ -151,7 +160,7 @@ class Step:
 
     def weighted_pass(self, report: Report) -> Row:
         """Return Σ_j w_j g_j with the fixed loss by one backward pass."""
-        weights = self._with_fixed(self.arithmetic.weights(report, None))
+        weights = self.weights_with_fixed(report)
         return weighted_gradient(
             self.batch.losses,
             weights.tolist(),
@@ -270,6 +279,10 @@ class Step:
         owners = owners_after(known.of(self.parameters), self.parameters, rows, range(len(rows)))
         self.owners = ParameterValues(owners, self.parameters)
         return task_specific(owners, method.param_groups)
+
+    def weights_with_fixed(self, report: Report) -> FloatArray | Tensor:
+        """Return the weights of a report, and 1 for the fixed loss if there is one."""
+        return self._with_fixed(self.arithmetic.weights(report, None))
 
     def _with_fixed(self, weights: FloatArray | Tensor) -> FloatArray | Tensor:
         fixed = len(self.batch.losses) - self.batch.tasks

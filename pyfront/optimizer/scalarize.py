@@ -1,0 +1,150 @@
+"""One scalar in place of the losses, for loops that call ``backward`` on a loss themselves.
+
+The scalar is one autograd node over the parameters. Its backward pass returns δ d, where δ is the
+gradient that arrives at the scalar and d the direction that has been computed already, so that a
+step costs m passes and no further one. Where d takes a single pass anyway, and where hooks on
+parameters would run on d after they have run on the task gradients, the scalar is the weighted sum
+of the losses with their own graph.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pyfront._utils.torch_private import has_hooks
+from pyfront.gradients.losses import widened
+from pyfront.optimizer.batch import Losses
+from pyfront.report import Report
+
+if TYPE_CHECKING:
+    from pyfront.optimizer.step import Step
+
+__all__ = ["scalar_of", "value_without_graph"]
+
+
+def scalar_of(step: Step, arrived: Callable[[], None]) -> tuple[Tensor, Report]:
+    """Return the scalar whose gradient is d, and the decision; ``.grad`` stays as it is.
+
+    Args:
+        step: a call that has changed nothing yet.
+        arrived: called when the scalar's backward pass runs.
+
+    Raises:
+        ValueError: own gradients of tasks, which are no gradient of a sum, together with hooks.
+    """
+    if step.one_pass and step.method.needs != "products":
+        report = step.arithmetic.decide(step, None)
+        return _weighted_sum(step, report, arrived), report
+    hooked = has_hooks(step.params)
+    if hooked and step.method.task_gradients == "own":
+        raise ValueError(
+            "scalarize: tensor hooks on parameters would run twice, and with task_gradients='own' "
+            "no sum of the losses has this gradient; remove the hooks, or use backward(losses)"
+        )
+    step.call.retain_graph |= hooked
+    report, direction = step.run()
+    if hooked:
+        return _weighted_sum(step, report, arrived), report
+    reached = [(p, d) for p, d in zip(step.params, direction, strict=True) if d is not None]
+    value = _value(step, report)
+    if not reached:
+        raise ValueError("losses: they reach no parameter of this optimizer")
+    scalar: Tensor = _Direction.apply(  # type: ignore[no-untyped-call]
+        value, step.batch.unit, [d for _, d in reached], arrived, *(p for p, _ in reached)
+    )
+    return scalar, report
+
+
+def value_without_graph(losses: Losses, report: Report | None, fixed: Tensor | None) -> Tensor:
+    """Return Σ_j w_j l_j + fixed where gradients are disabled, as in validation.
+
+    Args:
+        losses: m scalar tensors, or a 1-D tensor [m].
+        report: its weights are used; 1/m where None.
+        fixed: a further loss, or None.
+
+    Raises:
+        ValueError: another number of losses than the report has.
+    """
+    values = list(losses.unbind()) if isinstance(losses, Tensor) else list(losses)
+    m = len(values)
+    weights = [1.0 / m] * m if report is None else report.weights.tolist()
+    if len(weights) != m:
+        raise ValueError(f"losses: expected {len(weights)} as in the last report, got {m}")
+    terms = [w * loss for w, loss in zip(weights, widened(values), strict=True)]
+    total: Tensor = sum(terms if fixed is None else [*terms, fixed])  # type: ignore[assignment]
+    return total.reshape(())
+
+
+class _Direction(torch.autograd.Function):
+    """A number whose gradient in the parameters is given."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        unit: float,
+        direction: list[Tensor],
+        arrived: Callable[[], None],
+        *params: Tensor,
+    ) -> Tensor:
+        # saved tensors are released by the backward pass unless it retains the graph, before the
+        # gradients are accumulated: then .grad takes over their memory and nothing is copied
+        ctx.save_for_backward(*direction)
+        ctx.unit = unit
+        ctx.arrived = arrived
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        try:
+            direction = ctx.saved_tensors
+        except RuntimeError as error:
+            raise RuntimeError(
+                "backward() was called twice on a scalar of scalarize(), whose direction the first "
+                "call has released; call scalarize(losses) for every backward(), or "
+                "backward(retain_graph=True) to add the same direction again"
+            ) from error
+        ctx.arrived()
+        factor = grad_output if ctx.unit == 1.0 else grad_output / ctx.unit
+        if not factor.is_cuda and factor.item() == 1.0:
+            return None, None, None, None, *direction
+        return None, None, None, None, *(_scaled(d, factor) for d in direction)
+
+
+def _scaled(direction: Tensor, factor: Tensor) -> Tensor:
+    """Return the product, through float32 for 16-bit directions: the factor may not fit them."""
+    factor = factor.to(direction.device)
+    if direction.dtype.itemsize >= 4:
+        return direction * factor
+    return (direction.float() * factor).to(direction.dtype)
+
+
+def _value(step: Step, report: Report) -> Tensor:
+    """Return Σ_j w_j l_j with the fixed loss, without a graph, on the losses' device."""
+    losses = step.batch.losses
+    values = torch.as_tensor(step.values)
+    weights = torch.as_tensor(step.weights_with_fixed(report)).to(values.device)
+    total = torch.where(weights != 0.0, weights * values, 0.0).sum()
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in losses), torch.float32)
+    return total.to(losses[0].device, dtype)
+
+
+def _weighted_sum(step: Step, report: Report, arrived: Callable[[], None]) -> Tensor:
+    """Return Σ_j w_j l_j with the fixed loss and the losses' own graph."""
+    weights = step.weights_with_fixed(report) / step.batch.unit
+    if (poison := step.arithmetic.poison(step)) is not None:
+        weights = torch.as_tensor(weights).to(poison) + poison
+    numbers: Sequence[Any] = weights.tolist() if not torch.is_tensor(weights) else list(weights)
+    wide = widened(step.batch.losses)
+    total = sum(w * x.reshape(()) for w, x in zip(numbers, wide, strict=True))
+    assert isinstance(total, Tensor)
+    total.register_hook(lambda _: arrived())  # type: ignore[no-untyped-call]
+    return total
