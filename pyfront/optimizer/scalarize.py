@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -130,11 +131,14 @@ def _scaled(direction: Tensor, factor: Tensor) -> Tensor:
 def _value(step: Step, report: Report) -> Tensor:
     """Return Σ_j w_j l_j with the fixed loss, without a graph, on the losses' device."""
     losses = step.batch.losses
-    values = torch.as_tensor(step.values)
-    weights = torch.as_tensor(step.weights_with_fixed(report)).to(values.device)
-    total = torch.where(weights != 0.0, weights * values, 0.0).sum()
+    weights, values = step.weights_with_fixed(report), step.values
     dtype = functools.reduce(torch.promote_types, (x.dtype for x in losses), torch.float32)
-    return total.to(losses[0].device, dtype)
+    if isinstance(weights, np.ndarray) and isinstance(values, np.ndarray):
+        total = sum(w * x for w, x in zip(weights.tolist(), values.tolist(), strict=True) if w)
+        return torch.tensor(total, dtype=dtype, device=losses[0].device)
+    weights, values = torch.as_tensor(weights), torch.as_tensor(values)
+    terms = weights.to(values.device) * values
+    return terms.where(weights.to(terms.device) != 0.0, 0.0).sum().to(losses[0].device, dtype)
 
 
 def _weighted_sum(step: Step, report: Report, arrived: Callable[[], None]) -> Tensor:
