@@ -54,9 +54,9 @@ def ours(jacobians, weights, threads):
     w = weights.float().double().numpy()
 
     def call():
-        table = _core.GradientTable(rows, torch.Tensor)
+        table = _core.TensorTable(rows, torch.Tensor)
         c = _core.gramian(table, threads)
-        _core.combine(table, w, _core.GradientTable([out], torch.Tensor), threads)
+        _core.combine(table, w, _core.TensorTable([out], torch.Tensor), threads)
         return c, out
 
     return call

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <stdexcept>
+#include <string>
 
 namespace pyfront {
 
@@ -40,5 +42,22 @@ struct GradientTable {
   std::int64_t length(std::int64_t block) const { return lengths[static_cast<std::size_t>(block)]; }
   DType dtype(std::int64_t block) const { return dtypes[static_cast<std::size_t>(block)]; }
 };
+
+// d is one row whose blocks are laid out as those of the gradients.
+inline void check_direction(const GradientTable& in, const GradientTable& out) {
+  if (out.tasks != 1 || out.blocks != in.blocks) {
+    throw std::invalid_argument("direction: expected one row of " + std::to_string(in.blocks) +
+                                " blocks");
+  }
+  for (std::int64_t block = 0; block < in.blocks; ++block) {
+    if (out.at(0, block) == nullptr) continue;
+    bool present = false;
+    for (std::int64_t task = 0; task < in.tasks; ++task) present |= in.at(task, block) != nullptr;
+    if (present && (out.length(block) != in.length(block) || out.dtype(block) != in.dtype(block))) {
+      throw std::invalid_argument("direction[" + std::to_string(block) +
+                                  "]: its size or dtype differs from the gradients'");
+    }
+  }
+}
 
 }  // namespace pyfront

@@ -1,5 +1,3 @@
-#include "python/bindings.hpp"
-
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -15,6 +13,7 @@
 #include <vector>
 
 #include "gramian/gramian.hpp"
+#include "python/bindings_cuda.hpp"
 #include "python/tensor_table.hpp"
 #include "solvers/dual_cone.hpp"
 #include "solvers/epo.hpp"
@@ -257,7 +256,7 @@ struct type_caster<pf::Phase> : name_caster<pf::Phase> {};
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core of pyfront: Gramian, combination, min-norm point, EPO linear program.";
 
-  py::class_<pf::TensorTable>(m, "GradientTable")
+  py::class_<pf::TensorTable>(m, "TensorTable")
       .def(py::init<py::sequence, py::handle, bool>(), py::arg("rows"), py::arg("tensor_type"),
            py::arg("use_exchange_api") = true)
       .def_property_readonly("tasks", &pf::TensorTable::tasks)

@@ -1,12 +1,14 @@
 // The core on a CUDA device, for Python; where there is no nvcc, why there is none.
 
+#include "python/bindings_cuda.hpp"
+
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <string>
 
-#include "python/bindings.hpp"
+#include "python/tensor_table.hpp"
 
 #if defined(PYFRONT_CUDA)
 #include "cuda/device.hpp"

@@ -1,6 +1,6 @@
 #pragma once
 
-// Reads Python tensors into a GradientTable: included by bindings.cpp alone.
+// Reads Python tensors into a GradientTable.
 
 #include <pybind11/pybind11.h>
 

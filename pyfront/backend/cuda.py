@@ -125,7 +125,7 @@ def to_host(*tensors: Tensor) -> list[FloatArray]:
     ]
 
 
-def gramian(table: _core.GradientTable) -> Tensor:
+def gramian(table: _core.TensorTable) -> Tensor:
     """Return C = J Jᵀ of gradients on a CUDA device, [m, m] float64 there."""
     device = torch.device("cuda", table.device)
     plan = _core.GramianPlan(table)
@@ -136,15 +136,13 @@ def gramian(table: _core.GradientTable) -> Tensor:
     return c
 
 
-def combine(
-    table: _core.GradientTable, weights: Tensor, direction: Sequence[Tensor | None]
-) -> None:
+def combine(table: _core.TensorTable, weights: Tensor, direction: Sequence[Tensor | None]) -> None:
     """Write d = Jᵀ w into tensors on the gradients' device, for float64 weights [m] there."""
     device = weights.device
     _core.device_combine(
         table,
         weights.data_ptr(),
-        _core.GradientTable([direction], Tensor),
+        _core.TensorTable([direction], Tensor),
         _stream(device),
     )
 

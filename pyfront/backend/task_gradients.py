@@ -77,22 +77,22 @@ class TaskGradients:
                 weights = devices.to_device(weights, self.device)
             return devices.combine(self.table, weights, out)
         weights = weights.numpy() if isinstance(weights, Tensor) else weights
-        direction = _core.GradientTable([out], Tensor)
+        direction = _core.TensorTable([out], Tensor)
         _core.combine(self.table, weights, direction, torch.get_num_threads())
 
 
-def _readable(rows: Sequence[Row]) -> tuple[list[list[Tensor | None]], _core.GradientTable]:
+def _readable(rows: Sequence[Row]) -> tuple[list[list[Tensor | None]], _core.TensorTable]:
     plain = [list(row) for row in rows]
-    table = _core.GradientTable(plain, Tensor)
+    table = _core.TensorTable(plain, Tensor)
     if not table.irregular:
         return plain, table
     for task, block in table.irregular:
         plain[task][block] = _copy(plain[task][block])
-    table = _core.GradientTable(plain, Tensor)
+    table = _core.TensorTable(plain, Tensor)
     for block in {block for _, block in table.irregular}:  # two dense layouts of one block
         for row in plain:
             row[block] = _copy(row[block])
-    return plain, _core.GradientTable(plain, Tensor) if table.irregular else table
+    return plain, _core.TensorTable(plain, Tensor) if table.irregular else table
 
 
 def _copy(gradient: Tensor | None) -> Tensor | None:

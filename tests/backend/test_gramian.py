@@ -31,7 +31,7 @@ every_level = pytest.mark.parametrize(
 
 
 def table(rows):
-    return _core.GradientTable(rows, torch.Tensor)
+    return _core.TensorTable(rows, torch.Tensor)
 
 
 def moved(rows):

@@ -70,12 +70,12 @@ def test_a_block_without_gradients_takes_no_direction():
 def test_every_reader_sees_the_same_tensors():
     rows = [[torch.randn(2, 3).to(dtype) for dtype in (*DTYPES, *DTYPES[::-1])] for _ in range(2)]
     rows[1][3] = None
-    tables = [_core.GradientTable(rows, Tensor, exchange) for exchange in (True, False)]
+    tables = [_core.TensorTable(rows, Tensor, exchange) for exchange in (True, False)]
     first, second = (_core.gramian(table, 1) for table in tables)
     assert (first == second).all() and first[0, 0] > 0
     for exchange in (True, False):
         with pytest.raises(TypeError, match=r"\[0\]\[1\]: dtype torch.int64"):
-            _core.GradientTable([[torch.ones(2), torch.ones(2).long()]], Tensor, exchange)
+            _core.TensorTable([[torch.ones(2), torch.ones(2).long()]], Tensor, exchange)
 
 
 def test_a_gradient_that_fits_is_kept_and_another_is_not():

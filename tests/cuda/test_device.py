@@ -56,7 +56,7 @@ def test_two_runs_give_the_same_bits(cuda, tasks):
     c = functional.gramian(rows)
     assert all(torch.equal(c, functional.gramian(rows)) for _ in range(5))
     exact = _core.gramian(
-        _core.GradientTable([[g.cpu() for g in row] for row in rows], torch.Tensor), 1
+        _core.TensorTable([[g.cpu() for g in row] for row in rows], torch.Tensor), 1
     )
     norms = np.sqrt(np.diag(exact))
     assert np.all(np.abs(c.cpu().numpy() - exact) <= 1e-13 * np.outer(norms, norms))

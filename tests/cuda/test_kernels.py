@@ -79,7 +79,7 @@ def test_gramian(harness, tasks, dtype):
     c, _ = emulated.gramian(harness, rows, lengths, dtypes)
     assert_gramian(c, rows)
     # against the processor's own core, whose order differs
-    reference = _core.gramian(_core.GradientTable(rows, torch.Tensor), 1)
+    reference = _core.gramian(_core.TensorTable(rows, torch.Tensor), 1)
     norms = np.sqrt(np.diag(reference))
     assert np.all(np.abs(c - reference) <= 1e-14 * np.outer(norms, norms))
 
@@ -114,8 +114,8 @@ def test_one_row_or_the_direction_off_a_vector(harness, dtype, shifted):
     assert_gramian(c, rows)
     expected = out.clone()
     emulated.combine(harness, rows, np.ones(tasks), [out])
-    jacobian = _core.GradientTable(rows, torch.Tensor)
-    _core.combine(jacobian, np.ones(tasks), _core.GradientTable([[expected]], torch.Tensor), 1)
+    jacobian = _core.TensorTable(rows, torch.Tensor)
+    _core.combine(jacobian, np.ones(tasks), _core.TensorTable([[expected]], torch.Tensor), 1)
     assert torch.equal(out, expected)
 
 
@@ -184,9 +184,9 @@ def test_combine_gives_the_bits_of_the_processor(harness, tasks, shift):
     expected = [g.clone() for g in out]
     emulated.combine(harness, rows, weights, out)
     _core.combine(
-        _core.GradientTable(rows, torch.Tensor),
+        _core.TensorTable(rows, torch.Tensor),
         weights,
-        _core.GradientTable([expected], torch.Tensor),
+        _core.TensorTable([expected], torch.Tensor),
         1,
     )
     for found, reference in zip(out, expected, strict=True):
@@ -203,9 +203,9 @@ def test_combine_rounds_what_is_special_as_the_processor(harness, dtype):
         out, expected = torch.zeros_like(rows[0][0]), torch.zeros_like(rows[0][0])
         emulated.combine(harness, rows, weights, [out])
         _core.combine(
-            _core.GradientTable(rows, torch.Tensor),
+            _core.TensorTable(rows, torch.Tensor),
             np.array(weights),
-            _core.GradientTable([[expected]], torch.Tensor),
+            _core.TensorTable([[expected]], torch.Tensor),
             1,
         )
         assert torch.equal(out.isnan(), expected.isnan())

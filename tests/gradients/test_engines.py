@@ -64,10 +64,10 @@ def test_old_torch_without_the_exchange_api_reads_the_same():
 
     rows = [[torch.randn(3, 4), None, torch.randn(5).double()] for _ in range(3)]
     rows[1][0] = torch.randn(4, 3).t()
-    tables = [_core.GradientTable(rows, torch.Tensor, use) for use in (True, False)]
+    tables = [_core.TensorTable(rows, torch.Tensor, use) for use in (True, False)]
     assert tables[0].irregular == tables[1].irregular == [(1, 0)]
     rows[1][0] = rows[1][0].contiguous()
-    fast, slow = (_core.GradientTable(rows, torch.Tensor, use) for use in (True, False))
+    fast, slow = (_core.TensorTable(rows, torch.Tensor, use) for use in (True, False))
     assert (_core.gramian(fast, 1) == _core.gramian(slow, 1)).all()
 
 
