@@ -37,7 +37,7 @@ METHODS = {
     "epo": pyfront.EPO,
     "epo-smoothed": partial(pyfront.EPO, weight_smoothing=0.9),
     "ferero": pyfront.FERERO,
-    "feedback": pyfront.PreferenceFeedback,
+    "feedback": partial(pyfront.PreferenceFeedback, gains="fixed", floor=1e-6),
 }
 
 
@@ -51,7 +51,7 @@ def synthetic_methods():
         "ferero": lambda base, r: pyfront.FERERO(base, r, gain=2.0),
         "smooth-tchebycheff": lambda base, r: pyfront.SmoothTchebycheff(base, r, smoothing=0.01),
         "feedback": lambda base, r: pyfront.PreferenceFeedback(
-            base, r, averaging=0.0, integral=0.3
+            base, r, averaging=0.0, integral=0.3, floor=1e-6
         ),
     }
 

@@ -7,7 +7,7 @@ opt.step(losses)
 import importlib
 from types import ModuleType
 
-from pyfront import functional, preferences, problems
+from pyfront import control, functional, preferences, problems
 from pyfront.backend.cuda import cuda_available
 from pyfront.front import Front, Solution
 from pyfront.hypernetwork import HyperNetwork
@@ -21,6 +21,7 @@ from pyfront.methods import (
     AlignedMTL,
     CAGrad,
     ConFIG,
+    ConstraintFeedback,
     DynamicWeightAverage,
     FairGrad,
     GradNorm,
@@ -51,6 +52,7 @@ __all__ = [
     "AlignedMTL",
     "CAGrad",
     "ConFIG",
+    "ConstraintFeedback",
     "DynamicWeightAverage",
     "FairGrad",
     "Front",
@@ -70,6 +72,7 @@ __all__ = [
     "SweepError",
     "UPGrad",
     "UncertaintyWeighting",
+    "control",
     "cuda_available",
     "datasets",
     "functional",

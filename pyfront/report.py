@@ -27,10 +27,13 @@ class Report:
             zero, or constraints cancel), ``"feasible"``, ``"iteration_limit"``,
             ``"fallback_relaxed"``, ``"fallback_min_norm"``,
             ``"unreachable"`` (feedback: the front does not seem to meet the ray),
+            ``"infeasible"`` (constraints by feedback: the bounds do not seem to hold together),
             ``"nonfinite"`` (nothing was solved; the weights
             are NaN, but for fixed ones).
         gap: certificate of the min-norm solver, ≥ 0 and zero at the optimum.
         non_uniformity: μ of EPO, ≥ 0, zero exactly on the preference ray.
+        reachable_preference: r' ∝ 1/l̄, [m] float64 of sum 1, of the ray on which the losses are,
+            where the status is ``"unreachable"``; else None.
 
     Example:
         >>> import pyfront
@@ -45,6 +48,7 @@ class Report:
     status: str = "ok"
     gap: float | None = None
     non_uniformity: float | None = None
+    reachable_preference: Tensor | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values: lists, floats, strings, None."""

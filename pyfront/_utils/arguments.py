@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 __all__ = [
+    "BoolArray",
     "FloatArray",
     "MatrixLike",
     "VectorLike",
@@ -28,6 +29,7 @@ __all__ = [
     "vector",
 ]
 
+BoolArray: TypeAlias = NDArray[np.bool_]
 FloatArray: TypeAlias = NDArray[np.float64]
 VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating] | torch.Tensor"
 MatrixLike: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating] | torch.Tensor"

@@ -3,6 +3,7 @@
 from pyfront.methods.aligned_mtl import AlignedMTL
 from pyfront.methods.cagrad import CAGrad
 from pyfront.methods.config import ConFIG
+from pyfront.methods.constraint_feedback import ConstraintFeedback
 from pyfront.methods.db_mtl import DBMTL
 from pyfront.methods.dynamic_weight_average import DynamicWeightAverage
 from pyfront.methods.epo import EPO
@@ -32,6 +33,7 @@ __all__ = [
     "AlignedMTL",
     "CAGrad",
     "ConFIG",
+    "ConstraintFeedback",
     "DynamicWeightAverage",
     "FairGrad",
     "GradNorm",

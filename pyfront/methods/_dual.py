@@ -8,7 +8,7 @@ import numpy as np
 
 from pyfront._utils.arguments import FloatArray
 
-__all__ = ["Pace", "onto_simplex", "step_length", "tilted"]
+__all__ = ["Pace", "onto_simplex", "step_length"]
 
 AGREEMENT = 0.015  # per step that repeats the slope of the last
 OPPOSITION = 10.0  # less: the weights swing more at their end; more: noise shortens the steps
@@ -29,18 +29,6 @@ def onto_simplex(v: FloatArray) -> FloatArray:
     w: FloatArray = np.maximum(v - tau, 0.0)
     w /= w.sum()
     return w
-
-
-def tilted(q: FloatArray | float, exponent: FloatArray) -> FloatArray:
-    """Return q exp(exponent) / Σ; the softmax of the exponent for q = 1.
-
-    Example:
-        >>> tilted(1.0, np.array([1000.0, 1000.0])).tolist()
-        [0.5, 0.5]
-    """
-    weights: FloatArray = q * np.exp(exponent - exponent.max())
-    weights /= weights.sum()
-    return weights
 
 
 class Pace(TypedDict):

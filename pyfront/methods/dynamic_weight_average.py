@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray, require
-from pyfront.methods._dual import tilted
+from pyfront._utils.simplex import tilted
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in

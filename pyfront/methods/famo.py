@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
+from pyfront._utils.simplex import tilted
 from pyfront.methods._adam import adam_step
-from pyfront.methods._dual import tilted
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least

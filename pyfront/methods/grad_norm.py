@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
+from pyfront._utils.simplex import tilted
 from pyfront.methods._adam import adam_step, check_rate, current_rate
-from pyfront.methods._dual import tilted
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report

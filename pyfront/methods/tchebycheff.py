@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike
-from pyfront.methods._dual import tilted
+from pyfront._utils.simplex import tilted
 from pyfront.methods._units import Units
 from pyfront.optimizer.method import Domain, Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer

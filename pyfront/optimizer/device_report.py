@@ -30,7 +30,8 @@ class DeviceReport(Report):
         self, weights: Tensor, losses: Tensor, gramian: Tensor | None, outcome: Tensor | None
     ) -> None:
         values = {"weights": weights, "losses": losses, "gramian": gramian}
-        for name, value in (values | {"non_uniformity": None, "_outcome": outcome}).items():
+        absent = {"non_uniformity": None, "reachable_preference": None}
+        for name, value in (values | absent | {"_outcome": outcome}).items():
             object.__setattr__(self, name, value)
 
     def unless_nan(self, number: Tensor) -> DeviceReport:

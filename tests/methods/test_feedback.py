@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyfront import PreferenceFeedback
-from pyfront.methods.feedback import stable_gains
+from pyfront.control import stable_gains
 from pyfront.problems import ConcaveProblem, QuadraticProblem
 
 X = torch.linspace(-1, 1, 30).reshape(6, 5)
@@ -122,11 +122,13 @@ def test_the_rule_scales_with_learning_rate_and_delay():
 
 @pytest.mark.parametrize("last", [0.0, 0.1, 0.01])
 @pytest.mark.parametrize("case", [CONCAVE, QUADRATIC], ids=["concave", "quadratic"])
-def test_a_learning_rate_that_decays_needs_no_other_gains(case, last):
+@pytest.mark.parametrize("gains", ["scheduled", "fixed"])
+def test_a_learning_rate_that_decays_needs_no_other_gains(case, last, gains):
     """Falls from the middle on, in a line to 0 or in one step."""
     problem, start, r = case
     theta = torch.nn.Parameter(start.clone())
-    opt = PreferenceFeedback(sgd([theta], 0.1), r, proportional=2.0, averaging=0.8)
+    options = {"proportional": 2.0, "integral": 0.03, "averaging": 0.8, "gains": gains}
+    opt = PreferenceFeedback(sgd([theta], 0.1), r, **options)
     errors, target = [], problem.point(r)
     for step in range(800):
         fall = 1.0 if step < 400 else last or (800 - step) / 400
@@ -151,12 +153,16 @@ def test_a_ray_out_of_reach_is_reported_and_the_end_is_on_the_front():
     statuses = [opt.step(floored(x)).status for _ in range(1200)]
     assert statuses[0] == "ok" and set(statuses) == {"ok", "unreachable"}
     assert statuses[-1] == "unreachable"
+    nearest = 1.0 / torch.stack(floored(x.detach()))
+    torch.testing.assert_close(
+        opt.report.reachable_preference, nearest / nearest.sum(), rtol=1e-3, atol=0.0
+    )
     assert (x - torch.tensor([1.0, 0.0])).abs().max() < 5e-2  # the end of the front: min of l₁
 
 
 def test_the_integral_does_not_wind_up():
     x = torch.nn.Parameter(torch.tensor([0.2, 1.0], dtype=torch.float64))
-    opt = PreferenceFeedback(sgd([x], 0.1), [10.0, 1.0], averaging=0.0, integral=0.1)
+    opt = PreferenceFeedback(sgd([x], 0.1), [10, 1], averaging=0.0, integral=0.1, floor=1e-6)
     for _ in range(1200):
         opt.step(floored(x))
     assert opt.report.status == "unreachable"
@@ -193,7 +199,7 @@ def test_a_preference_of_a_call_keeps_no_memory_and_is_proportional():
     assert opt.memory == memory
     opt.preference = [0.9, 0.1]
     opt.step([x[0] ** 2, x[1] ** 2])
-    assert opt.memory["towards"] == [0.9, 0.1] and opt.memory["count"] == 2
+    assert opt.memory["towards"] == [0.9, 0.1] and opt.memory["counts"] == [2, 2]
 
 
 def test_several_preferences_of_a_call_have_their_own_weights():
@@ -336,7 +342,7 @@ def test_zeros_of_a_call_do_not_count_as_tasks():
     weights = []
     for zeros in (0, 18, 62, 500):
         losses = [4 * x.sum(), x.sum(), *[x.sum()] * zeros]
-        opt = PreferenceFeedback(sgd([x], 0.1), [1.0] * len(losses), proportional=3.0)
+        opt = PreferenceFeedback(sgd([x], 0.1), [1.0] * len(losses), proportional=3.0, floor=1e-6)
         weights.append(opt.backward(losses, preference=[0.5, 0.5, *[0.0] * zeros]).weights)
         assert weights[-1][2:].tolist() == [0.0] * zeros
     for other in weights[1:]:

@@ -1,0 +1,470 @@
+"""Preference control against linear weights: gains, floors, learning-rate schedules, stability.
+
+    python bench/control.py table --data DIR [--sets digits teacher ...]   training and test losses
+    python bench/control.py stability                                     the loop in simulation
+    python bench/control.py fairness --data DIR                            constraints on Adult
+
+Many small nets train at once: parameters are stacked and one backward pass of the sum of all runs'
+weighted losses gives each its own gradient, so that each run is what it would be alone. Weights
+come from pyfront.control on the values of the losses. Every run of a set has the same steps.
+The learning rate (one grid for all) is chosen for each method by its mean worst relative training
+loss on preferences of seed 1 and training seed 0; the figures are of preferences of seed 3 and
+three other training seeds.
+"""
+
+import argparse
+import gzip
+import itertools
+import math
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from feedback import river_flow
+from torch import nn
+
+import pyfront
+from pyfront.control import PreferenceController
+from pyfront.datasets import multi_digits, multi_mnist
+from pyfront.functional import non_uniformity
+
+RATES = (0.003, 0.01, 0.03)
+SEEDS = (1, 2, 3)
+TUNING, EVALUATION = 3, 6  # preferences
+METHODS = {
+    "linear": None,
+    "k = 3, i = .03": {"integral": 0.03, "floor": 1e-6, "scheduled": False},
+    "k = f, i = .005 f": {"proportional": 1.0, "floor": 1e-6},
+    "k = 3, i = .005": {"floor": 1e-6, "scheduled": False},
+    "k = 3 f, i = .005 f": {"floor": 1e-6},
+    "the same, floor .02": {"floor": 0.02},
+    "the same, floor .05": {},
+    "the same, floor .1": {"floor": 0.1},
+}
+DEFAULT = "the same, floor .05"
+FIXED = "suggested constant weights"
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+def standardised(x, count):
+    part = x[:count]
+    return torch.from_numpy((x - part.mean(axis=0)) / (part.std(axis=0) + 1e-6)).float()
+
+
+def digits(_):
+    """Ten yes-or-no tasks on scikit-learn's digits, one hidden layer of 8."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(5).permutation(len(data.target))
+    x = standardised(data.data[order], 1250)
+    return x, torch.eye(10)[data.target[order]], 1250, (64, 8, 10), binary
+
+
+def teacher(_):
+    """Six regressions on teachers of 4 to 24 units, a student of 12."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(6000, 20, generator=generator)
+    targets = []
+    for units in range(4, 28, 4):
+        inner = torch.randn(20, units, generator=generator) / math.sqrt(20)
+        outer = torch.randn(units, generator=generator) / math.sqrt(units)
+        targets.append(torch.tanh(2 * x @ inner) @ outer)
+    y = torch.stack(targets, dim=1)
+    return x, (y - y.mean(dim=0)) / y.std(dim=0), 5000, (20, 12, 6), squares
+
+
+def census(directory):
+    """Income, never married, sex, full-year work: entropy floors, most rays out of reach."""
+    path = Path(directory) / "census" / "census-income.test.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()[:24_000]
+    table = np.array([[cell.strip() for cell in line.split(",")] for line in lines], dtype=object)
+    y = [
+        table[:, 41] != "- 50000.",
+        table[:, 7] == "Never married",
+        table[:, 12] == "Female",
+        table[:, 39].astype(float) >= 40,
+    ]
+    columns = []
+    for place in set(range(42)) - {7, 12, 18, 19, 22, 23, 24, 39, 41}:
+        if place in (0, 5, 16, 17, 30):
+            columns.append(np.log1p(table[:, place].astype(float))[:, None])
+        elif len(np.unique(table[:, place])) <= 20:
+            kinds, index = np.unique(table[:, place], return_inverse=True)
+            columns.append(np.eye(len(kinds))[index])
+    x = standardised(np.concatenate(columns, axis=1), 16_000).clamp(-5, 5)
+    y = torch.from_numpy(np.stack(y, axis=1).astype(np.float32))
+    return x, y, 16_000, (x.shape[1], 16, 4), binary
+
+
+def pictures(items, pooled):
+    images = torch.cat([items.train_images, items.test_images])
+    x = (nn.functional.avg_pool2d(images, 2) if pooled else images).flatten(1)
+    count = len(items.train_images)
+    x = (x - x[:count].mean()) / x[:count].std()
+    y = torch.cat([items.train_labels, items.test_labels])
+    return x, y, count, (x.shape[1], 24, 20), two_labels
+
+
+def multi_fashion_mnist(directory):
+    """A digit and a piece of clothing, 14 x 14."""
+    items = multi_mnist(directory, kind="multi-fashion-mnist", train=8000, test=2000, seed=1)
+    return pictures(items, pooled=True)
+
+
+def two_digits(_):
+    """MultiDigits."""
+    return pictures(multi_digits(train=8000, test=2000), pooled=False)
+
+
+def rivers(directory):
+    """River Flow, eight regressions."""
+    (x, y), (tests, targets) = river_flow(directory, broken=False)
+    return torch.cat([x, tests]), torch.cat([y, targets]), len(x), (64, 32, 8), squares
+
+
+def emotions(directory):
+    """Six labels of music, 391 training rows."""
+    rows = []
+    for part in ("train", "test"):
+        path = Path(directory) / "emotions" / f"emotions-{part}.arff"
+        lines = path.read_text().splitlines()
+        first = next(i for i, line in enumerate(lines) if line.lower().startswith("@data")) + 1
+        rows += [[float(cell) for cell in line.split(",")] for line in lines[first:] if line]
+    table = np.array(rows)
+    y = torch.from_numpy(table[:, 72:]).float()
+    return standardised(table[:, :72], 391), y, 391, (72, 16, 6), binary
+
+
+SETS = {
+    "digits": digits,
+    "teacher": teacher,
+    "multi-fashion-mnist": multi_fashion_mnist,
+    "census": census,
+    "multi-digits": two_digits,
+    "riverflow": rivers,
+    "emotions": emotions,
+}
+
+
+# ------------------------------------------------------------------------------------ stacked runs
+
+
+def binary(out, y):
+    y = y.expand(len(out), -1, -1)
+    losses = nn.functional.binary_cross_entropy_with_logits(out, y, reduction="none")
+    return losses.mean(dim=1)
+
+
+def squares(out, y):
+    return 0.5 * (out - y).square().mean(dim=1)
+
+
+def two_labels(out, y):
+    runs, rows = out.shape[:2]
+    losses = [
+        nn.functional.cross_entropy(
+            out[:, :, 10 * task : 10 * task + 10].reshape(-1, 10),
+            y[:, task].repeat(runs),
+            reduction="none",
+        ).view(runs, rows)
+        for task in (0, 1)
+    ]
+    return torch.stack(losses, dim=2).mean(dim=1)
+
+
+def initial(sizes, runs, seed):
+    """The same start for each run."""
+    generator = torch.Generator().manual_seed(seed)
+    params = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        for shape in ((inputs, outputs), (1, outputs)):
+            values = (2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(inputs)
+            params.append(nn.Parameter(values.repeat(runs, 1, 1)))
+    return params
+
+
+def forward(params, x):
+    first, bias, second, last = params
+    hidden = torch.relu(torch.matmul(x, first) + bias)
+    return torch.bmm(hidden, second) + last
+
+
+def train(data, weighers, lr, decay, seed, steps):
+    """Training and test losses, [runs, m] each; run j takes its weights from weighers[j]."""
+    x, y, count, sizes, measure = data
+    params = initial(sizes, len(weighers), seed)
+    opt = torch.optim.Adam(params, lr=lr, fused=True)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    for step in range(steps):
+        rate = lr * (0.5 + 0.5 * math.cos(math.pi * step / steps)) if decay else lr
+        opt.param_groups[0]["lr"] = rate
+        rows = torch.randint(count, (128,), generator=generator)
+        losses = measure(forward(params, x[rows]), y[rows])
+        values = losses.detach().double().numpy()
+        weights = [weigh(row, rate) for weigh, row in zip(weighers, values, strict=True)]
+        opt.zero_grad()
+        (losses * torch.from_numpy(np.stack(weights)).float()).sum().backward()
+        opt.step()
+    with torch.no_grad():
+        parts = (slice(0, min(count, 5000)), slice(count, None))
+        return [measure(forward(params, x[part]), y[part]).double().numpy() for part in parts]
+
+
+def preferences(m, count, seed):
+    """Uniform in [0.1, 1]^m, scaled to sum 1: no task matters more than ten times another."""
+    r = np.random.default_rng(seed).uniform(0.1, 1.0, (count, m))
+    return r / r.sum(axis=1, keepdims=True)
+
+
+class Constant:
+    def __init__(self, weights):
+        self.fixed = weights
+
+    def __call__(self, losses, rate):
+        return self.fixed
+
+
+class Controlled:
+    def __init__(self, r, options):
+        self.controller = PreferenceController(r, **options)
+
+    def __call__(self, losses, rate):
+        return self.controller.weights(losses, rate=rate)
+
+
+def weigher(name, r):
+    return Constant(r) if METHODS[name] is None else Controlled(r, METHODS[name])
+
+
+def figures(losses, r):
+    """Non-uniformity, worst relative loss, mean loss."""
+    return non_uniformity(losses, r), (r * losses).max(), losses.mean()
+
+
+def tuned(data, names, decay, steps):
+    """For each method, the rate of least mean worst relative training loss."""
+    tasks = preferences(tasks_of(data), TUNING, 1)
+    found = {name: [] for name in names}
+    for lr in RATES:
+        weighers = [weigher(name, r) for name in names for r in tasks]
+        losses, _ = train(data, weighers, lr, decay, 0, steps)
+        rows = losses.reshape(len(names), TUNING, -1)
+        for name, row in zip(names, rows, strict=True):
+            found[name].append((tasks * row).max(axis=1).mean())
+    return {name: RATES[int(np.argmin(scores))] for name, scores in found.items()}
+
+
+def tasks_of(data):
+    return 2 if data[4] is two_labels else data[3][-1]
+
+
+def evaluated(data, rates, decay, steps):
+    """{method: [seeds, preferences, 2 parts, 3 figures]} and the share of rays out of reach."""
+    tasks = preferences(tasks_of(data), EVALUATION, 3)
+    found = {name: [] for name in (*rates, FIXED)}
+    unreachable = []
+    for seed in SEEDS:
+        for lr in sorted(set(rates.values())):
+            names = [name for name in rates if rates[name] == lr]
+            weighers = [weigher(name, r) for name in names for r in tasks]
+            parts = train(data, weighers, lr, decay, seed, steps)
+            collect(found, names, parts, tasks)
+            if DEFAULT in names:
+                first = names.index(DEFAULT) * EVALUATION
+                chosen = [w.controller for w in weighers[first : first + EVALUATION]]
+                unreachable += [c.decision.status == "unreachable" for c in chosen]
+                constant = [Constant(c.suggest_weights().weights) for c in chosen]
+        parts = train(data, constant, rates[DEFAULT], decay, seed, steps)
+        collect(found, [FIXED], parts, tasks)
+    return {name: np.array(rows) for name, rows in found.items()}, np.mean(unreachable)
+
+
+def collect(found, names, parts, tasks):
+    for place, name in enumerate(names):
+        rows = slice(place * EVALUATION, (place + 1) * EVALUATION)
+        found[name].append(
+            [
+                [figures(part[rows][j], r) for part in parts]
+                for j, r in enumerate(tasks)
+            ]
+        )  # fmt: skip
+
+
+def table(args):
+    for name in args.sets:
+        data = SETS[name](args.data)
+        for decay in {"cosine": (True,), "constant": (False,), "both": (True, False)}[args.rate]:
+            began = time.process_time()
+            rates = tuned(data, list(METHODS), decay, args.steps)
+            found, unreachable = evaluated(data, rates, decay, args.steps)
+            print(
+                f"\n{name}, m = {tasks_of(data)}, {'cosine' if decay else 'constant'} rate: "
+                f"{unreachable:.0%} of rays reported out of reach, "
+                f"{time.process_time() - began:.0f} s\n"
+            )
+            show(found, rates)
+
+
+def show(found, rates):
+    print(
+        "| | rate | μ | ± | μ, linear's = 1 | worst r·l | below | test | below | mean loss | test |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    base = found["linear"]
+    for name, rows in found.items():
+        mean, linear = rows.mean(axis=(0, 1)), base.mean(axis=(0, 1))
+        spread = rows[:, :, 0, 0].mean(axis=1).std()
+        below = (rows[..., 1] < base[..., 1]).sum(axis=(0, 1))
+        ratio = mean / linear
+        cells = [
+            f"{rates.get(name, rates[DEFAULT]):g}", f"{mean[0, 0]:.4f}", f"{spread:.4f}",
+            f"{ratio[0, 0]:.3f}", f"{ratio[0, 1]:.3f}", below[0], f"{ratio[1, 1]:.3f}", below[1],
+            f"{ratio[0, 2]:.3f}", f"{ratio[1, 2]:.3f}",
+        ]  # fmt: skip
+        print(f"| {name} | {' | '.join(map(str, cells))} |", flush=True)
+
+
+# -------------------------------------------------------------------------------------- stability
+
+
+def simulated(rate, delay, noise, *, averaging=0.9, steps=4000, seed=0, **options):
+    """Root mean square of the true log error at the end of a run of two tasks.
+
+    One number x is the log of the losses' ratio. A step moves it by −rate · (w₁ − w₂ − c), where c
+    is what keeps the ratio at rest, `delay` steps after the weights were decided; the losses are
+    seen with independent relative noise.
+    """
+    rng = np.random.default_rng(seed)
+    controller = PreferenceController([1.0, 1.0], averaging=averaging, **options)
+    x, pending, path = 1.0, [0.0] * delay, []
+    for _ in range(steps):
+        seen = np.exp(np.array([x / 2, -x / 2]) + noise * rng.normal(size=2))
+        w = controller.weights(seen, rate=1.0)
+        pending.append(float(w[0] - w[1]))
+        x -= rate * (pending.pop(0) - 0.5)
+        path.append(x)
+    return float(np.sqrt(np.mean(np.square(path[-steps // 4 :]))))
+
+
+def stability(_):
+    """k ρ T for the default gains is printed beside the error; the rule of thumb asks for ≤ 1/2."""
+    print(
+        "| rate per step | delay | k ρ T | noise 0 | noise .1 | noise .5 | noise 0, averaging 0 |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for rate in (0.003, 0.01, 0.03, 0.1, 0.3):
+        for delay in (0, 9, 30):
+            cells = [simulated(rate, delay, noise) for noise in (0.0, 0.1, 0.5)]
+            cells.append(simulated(rate, delay, 0.0, averaging=0.0))
+            product = 3.0 * rate * (1 + 9 + delay) / 2  # two tasks: dw/dz is 1/2 of k at w = 1/2
+            print(
+                f"| {rate} | {delay} | {product:.2f} | "
+                + " | ".join(f"{cell:.3f}" for cell in cells)
+                + " |",
+                flush=True,
+            )
+
+
+# --------------------------------------------------------------------------------------- fairness
+
+
+def adult(directory):
+    """Features without sex, income, and who is a woman; the training rows come first."""
+    rows = []
+    for name in ("adult.data.gz", "adult.test.gz"):
+        path = Path(directory) / "census" / name
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        rows += [[c.strip() for c in x.split(",")] for x in lines if x and not x.startswith("|")]
+    count = 32_561
+    table = np.array(rows, dtype=object)
+    columns = []
+    for place in set(range(14)) - {2, 3, 9}:
+        if place in (0, 4, 10, 11, 12):
+            columns.append(np.log1p(table[:, place].astype(float))[:, None])
+        else:
+            kinds, index = np.unique(table[:, place], return_inverse=True)
+            columns.append(np.eye(len(kinds))[index][:, :20])
+    x = standardised(np.concatenate(columns, axis=1), count).clamp(-5, 5)
+    rich = np.char.startswith(table[:, 14].astype(str), ">50K")
+    return x, torch.from_numpy(rich), torch.from_numpy(table[:, 9] == "Female"), count
+
+
+def gaps(logits, rich, women):
+    """Cross entropy, and the signed differences of the mean score that are to be small.
+
+    An absolute value of a difference in a batch is biased by its noise; two bounds, on d and −d,
+    are not.
+    """
+    score = torch.sigmoid(logits)
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, rich.float())
+    groups = {"parity": [torch.ones_like(rich)], "odds": [rich, ~rich]}
+    return entropy, {
+        kind: [score[part & women].mean() - score[part & ~women].mean() for part in parts]
+        for kind, parts in groups.items()
+    }
+
+
+def fair_run(data, kind, make, lr, seed, steps):
+    x, rich, women, count = data
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(x.shape[1], 24), nn.ReLU(), nn.Linear(24, 1))
+    opt = make(torch.optim.Adam(net.parameters(), lr=lr))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)
+    generator = torch.Generator().manual_seed(seed)
+    began = time.process_time()
+    for _ in range(steps):
+        rows = torch.randint(count, (512,), generator=generator)
+        entropy, found = gaps(net(x[rows])[:, 0], rich[rows], women[rows])
+        report = opt.step([entropy, *(s * gap for gap in found[kind] for s in (1, -1))])
+        schedule.step()
+    took = time.process_time() - began
+    out = []
+    with torch.no_grad():
+        for part in (slice(0, count), slice(count, None)):
+            entropy, found = gaps(net(x[part])[:, 0], rich[part], women[part])
+            out += [entropy.item(), max(abs(gap.item()) for gap in found[kind])]
+    return [*out, took], report.status
+
+
+def fairness(args):
+    data = adult(args.data)
+    print("| | bound | rate | train: loss | gap | ± | test: loss | gap | seconds | status |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for kind, count in (("parity", 2), ("odds", 4)):
+        for bound in (None, 0.05, 0.02):
+            for lr in args.rates:
+                if bound is None:
+                    weights = [1.0, *[1e-12] * count]
+                    make = partial(pyfront.LinearScalarization, preference=weights)
+                else:
+                    bounds = dict.fromkeys(range(1, count + 1), bound)
+                    make = partial(pyfront.ConstraintFeedback, objective=0, bounds=bounds)
+                runs = [fair_run(data, kind, make, lr, seed, args.steps) for seed in SEEDS]
+                values = np.array([row for row, _ in runs])
+                a, b, c, d, took = values.mean(axis=0)
+                print(
+                    f"| {kind} | {bound or 'none'} | {lr:g} | {a:.4f} | {b:.4f} | "
+                    f"{values[:, 1].std():.4f} | {c:.4f} | {d:.4f} | {took:.1f} | "
+                    f"{', '.join(sorted({status for _, status in runs}))} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("table", "stability", "fairness"))
+    parser.add_argument("--data", help="folder with census, emotions, mnist, riverflow, …")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--rate", choices=("cosine", "constant", "both"), default="both")
+    parser.add_argument("--rates", nargs="+", type=float, default=(0.003, 0.01))
+    parser.add_argument("--steps", type=int, default=600)
+    arguments = parser.parse_args()
+    if arguments.what != "stability" and arguments.data is None:
+        parser.error("--data is needed")
+    {"table": table, "stability": stability, "fairness": fairness}[arguments.what](arguments)
