@@ -24,6 +24,7 @@ from pyfront._utils.arguments import (
     require,
     vector,
 )
+from pyfront._utils.loss_space import as_preference, as_reference_vectors, check_index
 from pyfront.backend import cuda as devices
 from pyfront.backend import solvers
 from pyfront.backend.solvers import (
@@ -36,7 +37,6 @@ from pyfront.backend.solvers import (
 )
 from pyfront.backend.task_gradients import TaskGradients
 from pyfront.backend.tensors import as_rows, as_weights, buffer_for, check_out
-from pyfront.preferences import as_preference, as_reference_vectors, check_index
 from pyfront.report import Report
 
 __all__ = [

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyfront._utils.arguments import VectorLike, VectorsLike, choice, integer
+from pyfront._utils.loss_space import as_directions
 from pyfront._utils.torch_private import copy_all, without_subclass_functions
 from pyfront.hypernetwork.generators import generator_for
 from pyfront.hypernetwork.parameters import (
@@ -20,7 +21,6 @@ from pyfront.hypernetwork.parameters import (
     start,
 )
 from pyfront.hypernetwork.places import call_switched, call_with, place_for
-from pyfront.preferences import as_directions
 
 __all__ = ["HyperNetwork"]
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike
+from pyfront._utils.loss_space import as_preferences
 from pyfront.control import Decision, PreferenceRule, Suggestion
 from pyfront.control.gains import largest_rate
 from pyfront.control.preference import reach
@@ -17,7 +18,6 @@ from pyfront.methods._units import Units
 from pyfront.optimizer.method import Domain, Needs, require_one_each
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in, one_of
-from pyfront.preferences import as_preferences
 from pyfront.report import Report
 
 __all__ = ["PreferenceFeedback"]

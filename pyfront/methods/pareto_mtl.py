@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, MatrixLike, VectorsLike, boolean, choice
+from pyfront._utils.loss_space import as_reference_vectors, check_index
 from pyfront.backend import cuda as devices
 from pyfront.backend.cuda import PHASES, Decision
 from pyfront.backend.solvers import ParetoMtlPhase, min_norm, pareto_mtl
@@ -16,7 +17,6 @@ from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least, integer_from, one_of
-from pyfront.preferences import as_reference_vectors, check_index
 from pyfront.report import Report
 
 __all__ = ["ParetoMTL"]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, boolean, choice, require
+from pyfront._utils.loss_space import as_preference
 from pyfront.gradients.engines import ENGINES, EngineName
 from pyfront.optimizer.delegating import DelegatingOptimizer, Memory
 from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in, one_of
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.optimizer.roles import GramianOver, ParameterValues, as_gramian_over, parameters_of
-from pyfront.preferences import as_preference
 from pyfront.report import Report
 
 __all__ = ["Domain", "Method", "Needs", "require_one_each"]

@@ -16,8 +16,8 @@ from emulated import DTYPES, NUMBERS, arguments, pointer
 from samplers import SAMPLERS
 
 import pyfront
+from pyfront._utils.loss_space import as_reference_vectors
 from pyfront.backend import _core
-from pyfront.preferences import as_reference_vectors
 
 CAPACITY = 480  # words of a table
 SHARED_BYTES = 232448  # of a thread block of an H100
