@@ -1,9 +1,12 @@
 """The folders show the architecture: what they promise is counted here."""
 
 import ast
+import inspect
 
 import pytest
 import structure
+
+import pyfront
 
 FILES = structure.files()
 
@@ -61,3 +64,24 @@ def test_private_names_of_torch_stand_in_one_file():
 def test_the_losses_go_to_the_kernel_in_few_moves():
     moves = structure.way_of_the_losses()
     assert 5 <= len(moves) <= 27
+
+
+METHODS = [
+    value
+    for value in vars(pyfront).values()
+    if inspect.isclass(value)
+    and issubclass(value, pyfront.MultiTaskOptimizer)
+    and value is not pyfront.MultiTaskOptimizer
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_a_method_overrides_no_private_name(method):
+    allowed = {"__init__", "__init_subclass__", "__getstate__"}
+    base = {name for owner in pyfront.MultiTaskOptimizer.__mro__[:-1] for name in vars(owner)}
+    between = method.__mro__[: method.__mro__.index(pyfront.MultiTaskOptimizer)]
+    own = {name for owner in between for name in vars(owner)}
+    private = {name for name in own & base if name.startswith("_") and not name.startswith("__")}
+    assert {name for name in private if not name.startswith("_abc")} == set()
+    special = {name for name in own & base if name.startswith("__")}
+    assert special <= allowed | {"__module__", "__doc__", "__abstractmethods__", "__annotations__"}

@@ -158,7 +158,7 @@ def _solve(
 
 @lru_cache(maxsize=16)
 def _frame(count: int, tasks: int) -> tuple[Any, ...]:
-    """What `passModel` is told of every program of this size."""
+    """Return what `passModel` is told of every program of this size."""
     size = (tasks, count, count * tasks, _ROW_WISE, _MAXIMIZE, 0.0)
     column_bounds = np.zeros(tasks), np.full(tasks, np.inf)
     row_upper = np.full(count, np.inf)
@@ -206,7 +206,7 @@ def _unusable(what: str, highspy: ModuleType | None = None) -> ImportError:
 
 
 def _name(highspy: ModuleType | None = None) -> str:
-    """Package, version and file, since the one that is imported may not be the one installed."""
+    """Return package, version and file, since the one that is imported may not be the one installed."""
     try:
         version = importlib.metadata.version("highspy")
     except importlib.metadata.PackageNotFoundError:

@@ -101,7 +101,7 @@ class PreferenceRule:
     def _integrated(
         self, q: FloatArray, fz: FloatArray, here: BoolArray, lowest: FloatArray
     ) -> FloatArray:
-        """q exp(i f z) ≥ the lowest, with the share of the tasks present kept."""
+        """Return q exp(i f z) ≥ the lowest, with the share of the tasks present kept."""
         moved = q.copy()
         moved[here] = q[here].sum() * tilted(q[here], self.integral * fz[here])
         moved = np.maximum(moved, lowest)
@@ -124,7 +124,7 @@ def reach(state: State) -> tuple[str, FloatArray | None]:
 
 
 def log_errors(losses: FloatArray, r: FloatArray) -> FloatArray:
-    """z = log(m r∘l / Σ r_j l_j) within ±3 for the m tasks with r > 0; zeros if all losses are."""
+    """Return z = log(m r∘l / Σ r_j l_j) within ±3 for the m tasks with r > 0, or zeros."""
     total = r @ losses
     if total == 0.0:
         return np.zeros_like(r)

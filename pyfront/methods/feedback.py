@@ -120,7 +120,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
         self.units = Units(offset, unit)
 
     def check_losses(self, losses: FloatArray) -> None:
-        """Feedback is defined for l ≥ 0."""
+        """Require l ≥ 0 in the units of the comparison."""
         assert self.preference is not None
         self.units.check(losses.reshape(-1, self.preference.numel()), "feedback")
 
