@@ -206,7 +206,7 @@ def _unusable(what: str, highspy: ModuleType | None = None) -> ImportError:
 
 
 def _name(highspy: ModuleType | None = None) -> str:
-    """Return package, version and file, since the one that is imported may not be the one installed."""
+    """Return package, version and file; the one imported may not be the one installed."""
     try:
         version = importlib.metadata.version("highspy")
     except importlib.metadata.PackageNotFoundError:
