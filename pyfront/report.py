@@ -34,6 +34,7 @@ class Report:
         non_uniformity: μ of EPO, ≥ 0, zero exactly on the preference ray.
         reachable_preference: r' ∝ 1/l̄, [m] float64 of sum 1, of the ray on which the losses are,
             where the status is ``"unreachable"``; else None.
+        tasks: the names of the m tasks, or None.
 
     Example:
         >>> import pyfront
@@ -49,6 +50,11 @@ class Report:
     gap: float | None = None
     non_uniformity: float | None = None
     reachable_preference: Tensor | None = None
+    tasks: tuple[str, ...] | None = None
+
+    def name_tasks(self, tasks: tuple[str, ...]) -> None:
+        """Name the tasks of a report that nobody has seen yet."""
+        object.__setattr__(self, "tasks", tasks)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values: lists, floats, strings, None."""
@@ -59,11 +65,18 @@ class Report:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers as a flat dict for a logger: ``"loss/0"``, ``"weight/0"``, …"""
+        """Return the numbers as a flat dict for a logger.
+
+        Keys are ``"loss/0"``, ``"weight/0"``, …, or ``"loss/depth"`` for a task with a name.
+        """
+        names = range(self.weights.numel()) if self.tasks is None else self.tasks
         flat: dict[str, float] = {}
         for name, values in (("loss", self.losses), ("weight", self.weights)):
             if values is not None:
-                flat |= {f"{name}/{task}": value for task, value in enumerate(values.tolist())}
+                flat |= {
+                    f"{name}/{task}": value
+                    for task, value in zip(names, values.tolist(), strict=True)
+                }
         for name in ("gap", "non_uniformity"):
             value = getattr(self, name)
             if value is not None:

@@ -63,7 +63,7 @@ def a_number(model):
 
 
 def not_a_list(model):
-    return {"a": model.losses(X)[0]}
+    return set(model.losses(X))
 
 
 def too_few(model):
@@ -84,7 +84,7 @@ CASES = [
     (freed, [linear], ValueError, r"losses.*freed"),
     (no_parameter, [epo, mgda], ValueError, r"losses\[1\].*reaches no parameter"),
     (a_number, [epo, mgda, linear], TypeError, r"losses\[1\].*float"),
-    (not_a_list, [epo, mgda, linear], TypeError, r"losses.*dict"),
+    (not_a_list, [epo, mgda, linear], TypeError, r"losses.*set"),
     (too_few, [epo, linear], ValueError, "expected 2, one per entry of preference, got 1"),
     (none, [epo, mgda, linear], ValueError, "at least one loss"),
 ]

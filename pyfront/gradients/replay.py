@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,16 +15,17 @@ class Replay:
     """A closure that can be called again with the random numbers of its first call.
 
     Args:
-        closure: returns the losses, m scalar tensors or a 1-D tensor [m]. It must depend on nothing
-            that a call changes, but torch's random states: dropout draws the same masks again, on
-            the CPU and on CUDA devices. Running statistics of batch normalisation are updated by
-            each call.
+        closure: returns the losses, m scalar tensors, by name or not, or a 1-D tensor [m]. It must
+            depend on nothing that a call changes, but torch's random states: dropout draws the same
+            masks again, on the CPU and on CUDA devices. Running statistics of batch normalisation
+            are updated by each call.
     """
 
     def __init__(self, closure: Callable[[], Any]) -> None:
         self.closure = closure
         self.unit = 1.0  # a gradient scaler's factor, applied when it is called again
         self.losses: Any = None  # of the first call
+        self.tasks: Sequence[str] | None = None  # the order of losses that are given by name
         self._states = _random_states()
 
     def first(self) -> Any:
@@ -42,6 +43,8 @@ class Replay:
             losses = self.closure()
         finally:
             _set_random_states(after)
+        if isinstance(losses, Mapping):
+            losses = [losses[task] for task in self.tasks or losses]
         values = losses.unbind() if isinstance(losses, Tensor) else losses
         return [loss * self.unit for loss in values] if self.unit != 1.0 else list(values)
 

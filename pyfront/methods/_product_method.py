@@ -6,12 +6,12 @@ from typing import ClassVar, Unpack, get_args
 
 import torch
 
-from pyfront._utils.arguments import VectorLike
 from pyfront.gradients.product_checks import Verified
 from pyfront.gradients.products import Products
 from pyfront.methods._dual import Pace
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, one_of
 from pyfront.optimizer.product_pass import LearnsFromProducts
 
@@ -48,7 +48,7 @@ class ProductMethod(MultiTaskOptimizer, LearnsFromProducts):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike | None = None,
+        preference: NamedVector | None = None,
         *,
         products: Products = "double_backward",
         **common: Unpack[CommonOptions],

@@ -11,6 +11,7 @@ from pyfront.backend.solvers import Descent, epo
 from pyfront.methods._units import Units
 from pyfront.optimizer.method import Domain
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, one_of
 from pyfront.report import Report
 
@@ -75,7 +76,7 @@ class EPO(MultiTaskOptimizer):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike,
+        preference: NamedVector,
         *,
         epsilon: float | Literal["adaptive"] = 1e-4,
         descent: Descent = "restricted",

@@ -17,6 +17,7 @@ from pyfront.functional import non_uniformity
 from pyfront.methods._units import Units
 from pyfront.optimizer.method import Domain, Needs, require_one_each
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in, one_of
 from pyfront.report import Report
 
@@ -100,7 +101,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike,
+        preference: NamedVector,
         *,
         gains: Literal["scheduled", "fixed"] = "scheduled",
         proportional: float = 3.0,

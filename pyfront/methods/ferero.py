@@ -20,6 +20,7 @@ from pyfront.methods._product_method import ProductMethod, ProductOptions
 from pyfront.methods._units import Units
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.method import Domain
+from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import Option, number_in
 from pyfront.report import Report
 
@@ -74,7 +75,7 @@ class FERERO(ProductMethod):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike | None = None,
+        preference: NamedVector | None = None,
         *,
         cone: MatrixLike | None = None,
         equalities: tuple[MatrixLike, VectorLike] | None = None,

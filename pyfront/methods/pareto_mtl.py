@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, MatrixLike, VectorsLike, boolean, choice
+from pyfront._utils.arguments import FloatArray, MatrixLike, boolean, choice
 from pyfront._utils.loss_space import as_reference_vectors, check_index
 from pyfront.backend import cuda as devices
 from pyfront.backend.cuda import PHASES, Decision
@@ -118,7 +118,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         losses: Any,
         *,
         reference_vectors: MatrixLike | None = None,
-        preference: VectorsLike | None = None,
+        preference: Any = None,
         **options: Any,
     ) -> Report:
         """Fill ``.grad`` as the base class does, with reference vectors for this call alone.
@@ -139,7 +139,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         losses: Any,
         *,
         reference_vectors: MatrixLike | None = None,
-        preference: VectorsLike | None = None,
+        preference: Any = None,
         **options: Any,
     ) -> Tensor:
         """:meth:`MultiTaskOptimizer.scalarize`; further arguments as for :meth:`backward`."""

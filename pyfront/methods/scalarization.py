@@ -7,11 +7,12 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, VectorLike
+from pyfront._utils.arguments import FloatArray
 from pyfront.backend.cuda import Decision
 from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.method import Domain, Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions
 from pyfront.report import Report
 
@@ -43,7 +44,7 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
     preference_domain: ClassVar[Domain] = "nonnegative"
 
     def __init__(
-        self, base: torch.optim.Optimizer, preference: VectorLike, **common: Unpack[CommonOptions]
+        self, base: torch.optim.Optimizer, preference: NamedVector, **common: Unpack[CommonOptions]
     ) -> None:
         super().__init__(base, preference, **common)
 

@@ -13,6 +13,7 @@ from pyfront._utils.simplex import tilted
 from pyfront.methods._units import Units
 from pyfront.optimizer.method import Domain, Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, number_in
 from pyfront.report import Report
 
@@ -35,7 +36,7 @@ class _Tchebycheff(MultiTaskOptimizer):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike,
+        preference: NamedVector,
         *,
         offset: VectorLike | None = None,
         unit: VectorLike | None = None,
@@ -90,7 +91,7 @@ class SmoothTchebycheff(_Tchebycheff):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike,
+        preference: NamedVector,
         *,
         smoothing: float = 0.1,
         **common: Unpack[UnitOptions],
@@ -147,7 +148,7 @@ class MirrorTchebycheff(_Tchebycheff):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike,
+        preference: NamedVector,
         *,
         rate: float = 0.1,
         **common: Unpack[UnitOptions],

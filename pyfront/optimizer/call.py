@@ -25,6 +25,7 @@ class Call:
         scaler, fixed, features, retain_graph: as for ``backward``.
         second: the same m losses on an independent batch.
         replay: computes the losses again.
+        tasks: the names of the tasks, None where they have none.
     """
 
     losses: Losses
@@ -35,3 +36,4 @@ class Call:
     retain_graph: bool = False
     second: Losses | None = None
     replay: Replay | None = None
+    tasks: tuple[str, ...] | None = None

@@ -30,7 +30,7 @@ class DeviceReport(Report):
         self, weights: Tensor, losses: Tensor, gramian: Tensor | None, outcome: Tensor | None
     ) -> None:
         values = {"weights": weights, "losses": losses, "gramian": gramian}
-        absent = {"non_uniformity": None, "reachable_preference": None}
+        absent = {"non_uniformity": None, "reachable_preference": None, "tasks": None}
         for name, value in (values | absent | {"_outcome": outcome}).items():
             object.__setattr__(self, name, value)
 

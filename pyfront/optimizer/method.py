@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias, Unpack, cast, get_args
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, boolean, choice, require
 from pyfront._utils.loss_space import as_preference
+from pyfront.front.solution import check_tasks
 from pyfront.gradients.engines import ENGINES, EngineName
 from pyfront.optimizer.delegating import DelegatingOptimizer, Memory
+from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
 from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in, one_of
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.optimizer.roles import GramianOver, ParameterValues, as_gramian_over, parameters_of
@@ -44,7 +47,7 @@ class Method(DelegatingOptimizer, ABC):
 
     Args:
         base: any optimizer but LBFGS; its parameters are the ones that count.
-        preference: r, [m], or None for methods without one.
+        preference: r, [m] or by the names of the tasks, or None for methods without one.
         **options: see :class:`~pyfront.MultiTaskOptimizer`.
     """
 
@@ -71,13 +74,17 @@ class Method(DelegatingOptimizer, ABC):
     def __init__(
         self,
         base: torch.optim.Optimizer,
-        preference: VectorLike | None = None,
+        preference: NamedVector | None = None,
         **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(base)
         if preference is not None or self.preference_domain not in ("none", "optional"):
-            r = self.checked_preference(cast(VectorLike, preference))
+            values, tasks = self._by_position(preference)
+            with errors_by_name(tasks):
+                r = self.checked_preference(cast(VectorLike, values))
             self.memory["preference"] = r.tolist()
+            if tasks is not None:
+                self.memory["tasks"] = list(tasks)
         chosen: CommonOptions = {
             "engine": "auto",
             "gramian_over": "all",
@@ -183,10 +190,27 @@ class Method(DelegatingOptimizer, ABC):
         return None if r is None else torch.tensor(r, dtype=torch.float64, device="cpu")
 
     @preference.setter
-    def preference(self, value: VectorLike) -> None:
+    def preference(self, value: NamedVector) -> None:
         current = self.preference
-        r = self.checked_preference(value, None if current is None else current.numel())
+        values, tasks = self._by_position(value)
+        with errors_by_name(tasks):
+            r = self.checked_preference(values, None if current is None else current.numel())
         self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
+        if tasks is not None:
+            self.memory.update(tasks=list(tasks))
+
+    @property
+    def tasks(self) -> tuple[str, ...] | None:
+        """The names of the tasks in their order, as the preference or the first step gave them."""
+        tasks = self.memory.get("tasks")
+        return None if tasks is None else tuple(tasks)
+
+    def _by_position(self, preference: Any) -> tuple[Any, tuple[str, ...] | None]:
+        """Return a preference in the order of the tasks, and their names where it has them."""
+        if not isinstance(preference, Mapping):
+            return preference, None
+        tasks = self.tasks or check_tasks(tuple(preference))
+        return by_position("preference", preference, tasks), tasks
 
     @property
     def num_tasks(self) -> int | None:
@@ -216,7 +240,7 @@ class Method(DelegatingOptimizer, ABC):
 
     def fresh(self) -> Memory:
         """Return the memory of an optimizer that has made no step, with our preference."""
-        kept = ("method", "preference")
+        kept = ("method", "preference", "tasks")
         return {name: self.memory[name] for name in kept if name in self.memory}
 
     def memory_to_save(self) -> Memory:
@@ -233,11 +257,16 @@ class Method(DelegatingOptimizer, ABC):
             self._shared.values["owners"] = ParameterValues(
                 owners, parameters_of(self.param_groups)
             )
+        if self.tasks is not None:
+            memory.setdefault("tasks", list(self.tasks))
         super().memory_loaded(memory)
 
     def check_memory(self, memory: Memory) -> None:
-        """Raise unless a checkpoint's preference is as long as ours."""
+        """Raise unless a checkpoint has our tasks and a preference as long as ours."""
         super().check_memory(memory)
+        saved_tasks = memory.get("tasks")
+        if self.tasks is not None and saved_tasks is not None and (*saved_tasks,) != self.tasks:
+            raise ValueError(f"state_dict: its tasks are {saved_tasks}, expected {[*self.tasks]}")
         ours, saved = self.memory.get("preference"), memory.get("preference")
         if ours is not None and saved is not None and len(saved) != len(ours):
             raise ValueError(

@@ -8,20 +8,25 @@ from typing import Any, TypeAlias, overload
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import VectorsLike
 from pyfront._utils.torch_private import outside_compile
 from pyfront.gradients.features import Features
 from pyfront.gradients.replay import Replay
-from pyfront.optimizer.batch import Collected, Losses
-from pyfront.optimizer.call import Call
+from pyfront.optimizer.batch import Collected
+from pyfront.optimizer.closures import evaluated
 from pyfront.optimizer.method import Method
+from pyfront.optimizer.names import (
+    NamedLosses,
+    NamedVectors,
+    call_by_position,
+    errors_by_name,
+)
 from pyfront.optimizer.scalarize import scalar_of, value_without_graph
 from pyfront.optimizer.step import Step
 from pyfront.report import Report
 
 __all__ = ["Closure", "MultiTaskOptimizer"]
 
-Closure: TypeAlias = "Callable[[], Losses | None]"
+Closure: TypeAlias = "Callable[[], NamedLosses | Tensor | float | None]"
 
 
 class MultiTaskOptimizer(Method):
@@ -37,7 +42,7 @@ class MultiTaskOptimizer(Method):
 
     Args:
         base: any optimizer but LBFGS; its parameters are the ones that count.
-        preference: r, [m], or None for methods without one.
+        preference: r, [m] or a dict by the names of the tasks, or None for methods without one.
         engine: ``"grad"`` (one ``torch.autograd.grad`` per loss), ``"steal"`` (one ``backward`` per
             loss, for reentrant checkpoints; leaves outside the optimizer then collect ``.grad``
             too) or ``"auto"``, which looks at the graph of each step.
@@ -69,9 +74,9 @@ class MultiTaskOptimizer(Method):
 
     def backward(
         self,
-        losses: Losses | Closure | Replay,
+        losses: NamedLosses | Closure | Replay,
         *,
-        preference: VectorsLike | None = None,
+        preference: NamedVectors | None = None,
         scaler: torch.amp.GradScaler | None = None,
         fixed: Tensor | None = None,
         features: Features | None = None,
@@ -86,10 +91,13 @@ class MultiTaskOptimizer(Method):
         pass, and under ``engine="steal"``.
 
         Args:
-            losses: m scalar tensors, or a 1-D tensor [m], with a graph; or a callable that returns
-                them, called with gradients enabled (again by methods whose ``products`` need it).
-            preference: r for this call, [m], or [K, m] where the method takes several; decided on
-                as at a first step, and forgotten. The optimizer's own where None.
+            losses: m scalar tensors, or a 1-D tensor [m], with a graph; or a dict of them by the
+                names of the tasks, whose order is that of the preference or of the first call; or a
+                callable that returns them, called with gradients enabled (again by methods whose
+                ``products`` need it). One scalar where there is one task.
+            preference: r for this call, [m], a dict by name, or [K, m] where the method takes
+                several; decided on as at a first step, and forgotten. The optimizer's own where
+                None.
             scaler: a gradient scaler: the losses are scaled by it, the method decides on unscaled
                 numbers, and ``.grad`` is left scaled for ``scaler.unscale_`` and ``scaler.step``.
                 Losses or gradients that are not finite then do not raise: ``.grad`` is made NaN, so
@@ -119,15 +127,15 @@ class MultiTaskOptimizer(Method):
         )
 
     @outside_compile
-    def _run(self, losses: Losses | Closure | Replay, **given: Any) -> Report:
+    def _run(self, losses: NamedLosses | Closure | Replay, **given: Any) -> Report:
         """Make one :class:`Step` of what a call was given, as the fields of :class:`Call`."""
-        found = self._evaluated(losses)
+        found = evaluated(self, losses)
         replay = found if isinstance(found, Replay) else None
-        with self._alone():
+        found = found if replay is None else replay.losses
+        call = call_by_position(found, self.tasks, self.num_tasks, replay=replay, **given)
+        with self._alone(), errors_by_name(call.tasks):
             self._shared.scalars.refuse_before("backward")
-            step = Step(
-                self, Call(found if replay is None else replay.losses, replay=replay, **given)
-            )
+            step = Step(self, call)
             report, direction = step.run()
             step.commit(report, direction)
             self._shared.scalars.filled = True
@@ -135,9 +143,9 @@ class MultiTaskOptimizer(Method):
 
     def scalarize(
         self,
-        losses: Losses,
+        losses: NamedLosses,
         *,
-        preference: VectorsLike | None = None,
+        preference: NamedVectors | None = None,
         fixed: Tensor | None = None,
         features: Features | None = None,
         scaler: torch.amp.GradScaler | None = None,
@@ -159,8 +167,7 @@ class MultiTaskOptimizer(Method):
         last report's weights, or the mean before the first.
 
         Args:
-            losses: m scalar tensors, or a 1-D tensor [m], with a graph.
-            preference, fixed, features: as for :meth:`backward`.
+            losses, preference, fixed, features: as for :meth:`backward`; no callable.
             scaler: a gradient scaler whose scale keeps 16-bit gradients from underflow in the
                 passes. d does not contain it: scale the scalar, ``scaler.scale(scalar)``.
 
@@ -190,12 +197,13 @@ class MultiTaskOptimizer(Method):
     def _scalarized(self, losses: Any, **given: Any) -> Tensor:
         if callable(losses) and not isinstance(losses, Tensor):
             raise TypeError("losses: scalarize() takes the losses, step() takes a closure")
+        call = call_by_position(losses, self.tasks, self.num_tasks, **given)
         if not torch.is_grad_enabled():
-            return value_without_graph(losses, self.report, given.get("fixed"))
+            return value_without_graph(call.losses, self.report, call.fixed)
         scalars = self._shared.scalars
-        with self._alone():
+        with self._alone(), errors_by_name(call.tasks):
             scalars.refuse_after_backward()
-            step = Step(self, Call(losses, **given), overwrites=False)
+            step = Step(self, call, overwrites=False)
             scalar, report = scalar_of(step, self._arrived)
             step.commit_decision(report)
             scalars.hand_out(self.memory.get("learned"))
@@ -209,22 +217,25 @@ class MultiTaskOptimizer(Method):
             self.learn(**scalars.learned)
 
     @outside_compile
-    def accumulate(self, losses: Losses, *, scaler: torch.amp.GradScaler | None = None) -> None:
+    def accumulate(
+        self, losses: NamedLosses, *, scaler: torch.amp.GradScaler | None = None
+    ) -> None:
         """Add the task gradients of a micro-batch to those of the next :meth:`backward`.
 
         The m gradients are summed and the decision is made on the sum, as if the micro-batches had
         been one batch: scale each micro-batch's losses by its share of it.
 
         Args:
-            losses: m scalar tensors, or a 1-D tensor [m], with a graph; it is freed.
+            losses: as for :meth:`backward`, no callable; their graph is freed.
             scaler: as for :meth:`backward`.
 
         Raises:
             ValueError, TypeError: as for :meth:`backward`.
         """
-        with self._alone():
+        call = call_by_position(losses, self.tasks, self.num_tasks, scaler=scaler)
+        with self._alone(), errors_by_name(call.tasks):
             self._shared.scalars.refuse_before("accumulate")
-            step = Step(self, Call(losses, scaler=scaler), whole=False)
+            step = Step(self, call, whole=False)
             self._shared.collected = Collected(step.rows(), step.values, step.batch.unit)
 
     @overload  # type: ignore[override]
@@ -233,15 +244,15 @@ class MultiTaskOptimizer(Method):
     @overload
     def step(
         self,
-        closure: Losses | Closure,
+        closure: NamedLosses | Closure,
         *,
-        preference: VectorsLike | None = None,
+        preference: NamedVectors | None = None,
         fixed: Tensor | None = None,
         features: Features | None = None,
         **more: Any,
     ) -> Report: ...
 
-    def step(self, closure: Losses | Closure | None = None, **options: Any) -> Report | None:
+    def step(self, closure: NamedLosses | Closure | None = None, **options: Any) -> Report | None:
         """Make one step of the base optimizer, after :meth:`backward` if there are losses.
 
         Args:
@@ -264,7 +275,7 @@ class MultiTaskOptimizer(Method):
                 "step: takes no scaler; call backward(losses, scaler=scaler), then "
                 "scaler.step(opt) and scaler.update()"
             )
-        losses = self._evaluated(closure)
+        losses = evaluated(self, closure)
         report = None
         if losses is not None:
             report = self.backward(losses, **options)
@@ -280,27 +291,6 @@ class MultiTaskOptimizer(Method):
         self.base.step()
         self.take_learned()
         return report
-
-    def _evaluated(self, losses: Any) -> Any:
-        """Return losses as they are, and those of a closure; a replay where products need it."""
-        if not callable(losses) or isinstance(losses, (Tensor, Replay)):
-            return losses
-        replay = Replay(losses)
-        found = replay.first()
-        if isinstance(found, (int, float)) or (isinstance(found, Tensor) and found.dim() == 0):
-            return self._of_torch_style(found)
-        return replay if self.needs == "products" and found is not None else found
-
-    def _of_torch_style(self, found: Any) -> list[Tensor] | None:
-        """Return what a closure means that returned one number: losses, or that all is in .grad."""
-        if self._shared.scalars.arrived:
-            return None
-        if isinstance(found, Tensor) and found.requires_grad and self.num_tasks == 1:
-            return [found]
-        raise TypeError(
-            "closure: it returned one number; return the losses, [l1, l2, ...], and leave "
-            "zero_grad() and backward() to step(), or call opt.scalarize(losses).backward() in it"
-        )
 
     def _alone(self) -> _Alone:
         return _Alone(self._shared.lock)

@@ -123,6 +123,9 @@ class Step:
         if self.owners is not None:
             method._shared.values["owners"] = self.owners
         method._shared.collected = None
+        if self.call.tasks is not None:
+            method.memory["tasks"] = list(self.call.tasks)
+            report.name_tasks(self.call.tasks)
         method.report = report
         if isinstance(method, DecidesOnDevice) and isinstance(self.values, np.ndarray):
             method.publish()
