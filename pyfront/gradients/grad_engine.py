@@ -1,4 +1,4 @@
-"""Take task gradients with :func:`torch.autograd.grad`."""
+"""Take task gradients as :func:`torch.autograd.grad` does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pyfront.gradients.engine import Engine, GradientOf
-from pyfront.gradients.engine_call import gradient_of
+from pyfront.gradients.one_gradient import gradient_of
 
 __all__ = ["GradEngine"]
 

@@ -10,9 +10,9 @@ from gradient_cases import CASES
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from pyfront.gradients import engine_call
-from pyfront.gradients.engine_call import gradient_of
+from pyfront.gradients import one_gradient
 from pyfront.gradients.grad_engine import GradEngine
+from pyfront.gradients.one_gradient import gradient_of
 
 
 def two_losses():
@@ -24,10 +24,10 @@ def two_losses():
 def test_short_way_gives_the_bits_of_autograd_grad(case):
     torch.manual_seed(0)
     losses, params = case()
-    assert gradient_of(losses, params) is engine_call._by_engine
+    assert gradient_of(losses, params) is one_gradient._by_engine
     for loss in losses:
         expected = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
-        found = engine_call._by_engine(loss, params, True)
+        found = one_gradient._by_engine(loss, params, True)
         assert len(found) == len(expected)
         for a, b in zip(found, expected, strict=True):
             assert (a is None) == (b is None)
@@ -39,16 +39,16 @@ def test_short_way_gives_the_bits_of_autograd_grad(case):
 def test_loss_of_one_element_keeps_its_shape():
     p = nn.Parameter(torch.randn(3))
     loss = (p**2).sum().reshape(1, 1)
-    (found,) = engine_call._by_engine(loss, [p], False)
+    (found,) = one_gradient._by_engine(loss, [p], False)
     assert torch.equal(found, 2 * p)
 
 
 def test_keeps_the_graph_only_when_asked():
     (loss, _), params = two_losses()
-    engine_call._by_engine(loss, params, True)
-    engine_call._by_engine(loss, params, False)
+    one_gradient._by_engine(loss, params, True)
+    one_gradient._by_engine(loss, params, False)
     with pytest.raises(RuntimeError, match="second time"):
-        engine_call._by_engine(loss, params, False)
+        one_gradient._by_engine(loss, params, False)
 
 
 class Subclass(torch.Tensor):
@@ -63,7 +63,7 @@ class Subclass(torch.Tensor):
 def test_tensor_subclass_sees_the_call():
     p = torch.randn(4).as_subclass(Subclass).requires_grad_()
     losses = [(p**2).sum(), p.sum()]
-    assert gradient_of(losses, [p]) is engine_call._by_torch
+    assert gradient_of(losses, [p]) is one_gradient._by_torch
     Subclass.seen = ()
     GradEngine().rows(losses, [p], retain_graph=False)
     assert Subclass.seen.count(torch.autograd.grad) == 2
@@ -79,19 +79,19 @@ def test_mode_sees_the_call():
 
     losses, params = two_losses()
     with Mode():
-        assert gradient_of(losses, params) is engine_call._by_torch
+        assert gradient_of(losses, params) is one_gradient._by_torch
         GradEngine().rows(losses, params, retain_graph=False)
     assert calls.count(torch.autograd.grad) == 2
-    assert gradient_of(losses, params) is engine_call._by_engine
+    assert gradient_of(losses, params) is one_gradient._by_engine
 
 
 def test_autograds_log_gets_its_lines(caplog):
     losses, params = two_losses()
     with caplog.at_level(logging.DEBUG, logger="torch.autograd.graph"):
-        assert gradient_of(losses, params) is engine_call._by_torch
+        assert gradient_of(losses, params) is one_gradient._by_torch
         GradEngine().rows(losses, params, retain_graph=False)
     assert "Executing" in caplog.text
-    assert gradient_of(losses, params) is engine_call._by_engine
+    assert gradient_of(losses, params) is one_gradient._by_engine
 
 
 def raising(error):
@@ -103,19 +103,19 @@ def raising(error):
 
 @pytest.mark.parametrize("run", [raising(TypeError("signature")), lambda *a, **k: (None, None)])
 def test_engine_with_another_entry_is_not_used(monkeypatch, run):
-    monkeypatch.setattr(engine_call, "engine_entry", lambda: run)
-    monkeypatch.setattr(engine_call, "_engine", engine_call._engine.__wrapped__)
-    assert engine_call._engine() is None
+    monkeypatch.setattr(one_gradient, "engine_entry", lambda: run)
+    monkeypatch.setattr(one_gradient, "_engine", one_gradient._engine.__wrapped__)
+    assert one_gradient._engine() is None
     losses, params = two_losses()
-    assert gradient_of(losses, params) is engine_call._by_torch
+    assert gradient_of(losses, params) is one_gradient._by_torch
     rows = GradEngine().rows(losses, params, retain_graph=False)
     assert torch.equal(rows[0][0], 2 * params[0])
 
 
-def test_importing_runs_no_engine_call():
+def test_importing_runs_no_one_gradient():
     """One before a fork would forbid those after it where there is a GPU."""
     code = (
-        "import pyfront; from pyfront.gradients import engine_call;"
-        "assert engine_call._engine.cache_info().currsize == 0"
+        "import pyfront; from pyfront.gradients import one_gradient;"
+        "assert one_gradient._engine.cache_info().currsize == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
