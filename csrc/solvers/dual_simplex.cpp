@@ -1,10 +1,28 @@
 #include "solvers/dual_simplex.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <utility>
 
 namespace pyfront {
+
+namespace {
+
+// ‖x‖², in four sums that do not wait for each other.
+double squared_norm(std::span<const double> x) {
+  std::array<double, 4> sums{};
+  const auto whole = x.size() - x.size() % sums.size();
+  for (std::size_t i = 0; i < whole; i += sums.size()) {
+    for (std::size_t lane = 0; lane < sums.size(); ++lane) {
+      sums[lane] += x[i + lane] * x[i + lane];
+    }
+  }
+  for (std::size_t i = whole; i < x.size(); ++i) sums[0] += x[i] * x[i];
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+}  // namespace
 
 SimplexStatus DualSimplex::solve(std::span<const double> cost, std::span<const double> rows,
                                  std::span<const double> lower, std::size_t vertex,
@@ -52,8 +70,7 @@ void DualSimplex::start(std::span<const double> cost, std::span<const double> ro
     basic_[j + 2] = tasks_ + j;
   }
   for (std::size_t i = 1; i < height_; ++i) {
-    weights_[i] = 1.0;
-    for (std::size_t c = 1; c < width_; ++c) weights_[i] += row(i)[c] * row(i)[c];
+    weights_[i] = 1.0 + squared_norm({row(i) + 1, width_ - 1});
   }
 }
 
@@ -101,9 +118,7 @@ void DualSimplex::pivot(std::size_t leaving, std::size_t entering) {
       target[entering] = 0.0;
       for (std::size_t c = 0; c < width_; ++c) target[c] += factor * source[c];
     }
-    double squares = 1.0;
-    for (std::size_t c = 1; c < width_; ++c) squares += target[c] * target[c];
-    weights_[i] = squares;
+    weights_[i] = 1.0 + squared_norm({target + 1, width_ - 1});
   }
 }
 
