@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias, cast, get_args, overload
+from typing import NamedTuple, TypeAlias, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -34,12 +34,14 @@ from pyfront.backend.solvers import (
     min_norm,
     pareto_mtl,
     require_finite_gramian,
+    require_solved,
 )
 from pyfront.backend.task_gradients import TaskGradients
 from pyfront.backend.tensors import as_rows, as_weights, buffer_for, check_out
 from pyfront.report import Report
 
 __all__ = [
+    "MinNormWeights",
     "combine",
     "epo_weights",
     "gramian",
@@ -141,7 +143,15 @@ def combine(
     return out if isinstance(out, Tensor) else targets
 
 
-def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
+class MinNormWeights(NamedTuple):
+    """The answer of :func:`min_norm_weights`: the weights, how exact they are, and the outcome."""
+
+    weights: Tensor
+    gap: float
+    status: str
+
+
+def min_norm_weights(gramian: MatrixLike) -> MinNormWeights:
     """Return the weights of the nearest point to the origin in the convex hull of the gradients.
 
     minimise wᵀ C w over the simplex {w ≥ 0, Σ w = 1}: the weights of MGDA. Exact: the gap
@@ -152,16 +162,19 @@ def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
             checked.
 
     Returns:
-        (weights, gap): w [m] float64 with w ≥ 0 exactly and |Σw − 1| < 1e-12, and the gap ≥ 0. All
-        zeros in C give uniform weights.
+        (weights, gap, status): w [m] float64 with w ≥ 0 exactly and |Σw − 1| < 1e-12; the gap ≥ 0;
+        and ``"ok"``, where gap ≤ 1e-12 wᵀCw + 4 u m (Σ_i w_i √C_ii)², u = 2⁻⁵³; ``"stationary"``
+        and uniform weights for C = 0; or ``"iteration_limit"`` and a larger gap, where long
+        gradients cancel to one so short that rounding of the weights outweighs it.
 
     Raises:
-        ValueError: C is empty, not square, or holds NaN or infinity.
+        ValueError: C is empty, not square, holds NaN or infinity, or its positive diagonal entries
+            are more than 200 decades apart.
 
     Example:
-        >>> weights, gap = min_norm_weights([[1.0, 0.0], [0.0, 3.0]])
-        >>> weights.tolist()
-        [0.75, 0.25]
+        >>> weights, gap, status = min_norm_weights([[1.0, 0.0], [0.0, 3.0]])
+        >>> weights.tolist(), status
+        ([0.75, 0.25], 'ok')
 
     Source: Sener and Koltun 2018; Lin et al. 2019, eq. (14); solved by Wolfe's nearest-point method
     (Wolfe 1976) instead of plain Frank-Wolfe, so that it ends at machine precision.
@@ -169,7 +182,8 @@ def min_norm_weights(gramian: MatrixLike) -> tuple[Tensor, float]:
     if isinstance(gramian, Tensor) and _fits_its_device(gramian):
         return _min_norm_on_device(gramian)
     solution = min_norm(matrix("gramian", gramian))
-    return _beside(torch.from_numpy(solution.weights), gramian), solution.gap
+    weights = _beside(torch.from_numpy(solution.weights), gramian)
+    return MinNormWeights(weights, solution.gap, solution.status)
 
 
 def non_uniformity(losses: VectorLike, preference: VectorLike) -> float:
@@ -317,16 +331,17 @@ def _fits_its_device(gramian: Tensor) -> bool:
     )
 
 
-def _min_norm_on_device(gramian: Tensor) -> tuple[Tensor, float]:
+def _min_norm_on_device(gramian: Tensor) -> MinNormWeights:
     c = gramian.detach().double().contiguous()
     if c.shape[0] != c.shape[1] or c.numel() == 0:
         raise ValueError(f"gramian: expected a square matrix, got shape {list(c.shape)}")
     weights, outcome = devices.min_norm(c)
     assert outcome is not None
-    status, gap = outcome.tolist()
-    if devices.STATUSES[int(status)] == "nonfinite":
-        require_finite_gramian(matrix("gramian", gramian))
-    return weights, gap
+    number, gap = outcome.tolist()
+    status = devices.STATUSES[int(number)]
+    if status in ("nonfinite", "out_of_range"):
+        require_solved(status, matrix("gramian", gramian))
+    return MinNormWeights(weights, gap, status)
 
 
 def _beside(weights: Tensor, like: object) -> Tensor:

@@ -28,8 +28,9 @@ class Report:
             ``"fallback_relaxed"``, ``"fallback_min_norm"``,
             ``"unreachable"`` (feedback: the front does not seem to meet the ray),
             ``"infeasible"`` (constraints by feedback: the bounds do not seem to hold together),
-            ``"nonfinite"`` (nothing was solved; the weights
-            are NaN, but for fixed ones).
+            ``"out_of_range"`` (gradients whose squared lengths are more than 200 decades apart: all
+            weight is on the shortest), ``"nonfinite"`` (nothing was solved; the weights are NaN,
+            but for fixed ones).
         gap: certificate of the min-norm solver, ≥ 0 and zero at the optimum.
         non_uniformity: μ of EPO, ≥ 0, zero exactly on the preference ray.
         reachable_preference: r' ∝ 1/l̄, [m] float64 of sum 1, of the ray on which the losses are,

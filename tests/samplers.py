@@ -62,6 +62,16 @@ def opposite(rng: np.random.Generator, m: int) -> Array:
     return half
 
 
+def almost_opposite(rng: np.random.Generator, m: int) -> Array:
+    """Tasks that pull against each other but for a relative 1e-16 to 1e-4."""
+    jacobian = rng.standard_normal((m, m + 2))
+    half = m // 2
+    closeness = 10.0 ** rng.uniform(-16, -4)
+    noise = rng.standard_normal((half, m + 2))
+    jacobian[half : 2 * half] = -jacobian[:half] * (1.0 + closeness * noise)
+    return jacobian
+
+
 def zero_rows(rng: np.random.Generator, m: int) -> Array:
     """At least one task that has converged: its gradient is 0."""
     jacobian = rng.standard_normal((m, m + 2))
@@ -101,6 +111,7 @@ SAMPLERS: dict[str, Sampler] = {
         duplicated,
         nearly_duplicated,
         opposite,
+        almost_opposite,
         zero_rows,
         scaled_rows,
         scaled_rows_low_rank,

@@ -12,6 +12,7 @@ enum class Status {
   iteration_limit,    // the solver stopped at its cap; the answer is feasible, not optimal
   fallback_relaxed,   // EPO: the restricted descent program had no answer, the relaxed one did
   fallback_min_norm,  // EPO: no linear program had an answer; the weights are the min-norm ones
+  out_of_range,       // gradients whose lengths are too many decades apart; nothing was solved
   nonfinite,          // losses or gradients hold NaN or infinity; nothing was solved
 };
 
@@ -29,6 +30,8 @@ constexpr std::string_view to_string(Status status) {
       return "fallback_relaxed";
     case Status::fallback_min_norm:
       return "fallback_min_norm";
+    case Status::out_of_range:
+      return "out_of_range";
     case Status::nonfinite:
       return "nonfinite";
   }

@@ -73,6 +73,7 @@ class Corral {
     }
     team_.sync();
     ++size_;
+    fresh_ = false;
     const auto base = this->vertex(0);
     if (entry(vertex, vertex) < 0.25 * entry(base, base)) {
       swap(0, size_ - 1);
@@ -83,6 +84,38 @@ class Corral {
   }
 
   PYFRONT_HOST_DEVICE void drop_last() { --size_; }
+
+  // Whether R was made by refactor() from the vertices that are in the corral now.
+  PYFRONT_HOST_DEVICE bool fresh() const { return fresh_; }
+
+  // Factors D anew, the vertex farthest from the affine hull of those before it next: the backward
+  // error is then u times the largest entry of D, and pivots that are rounding come last.
+  PYFRONT_HOST_DEVICE_CALL void refactor() {
+    swap(0, shortest());
+    double* const distances = product_;  // squared, from the hull of the positions that are done
+    for (Index i = 1 + team_.rank(); i < size_; i += team_.size()) {
+      distances[i] = difference(vertex(i), vertex(i));
+    }
+    team_.sync();
+    for (Index position = 1; position < size_; ++position) {
+      Index farthest = position;
+      for (Index i = position + 1; i < size_; ++i) {
+        if (distances[i] > distances[farthest]) farthest = i;
+      }
+      swap(position, farthest);
+      if (team_.rank() == 0) distances[farthest] = distances[position];
+      add_row(position);
+      for (Index i = position + 1 + team_.rank(); i < size_; i += team_.size()) {
+        double y = 0.0;
+        for (Index k = 1; k <= position; ++k) {
+          y += row(position)[k] * difference(vertex(i), vertex(k));
+        }
+        distances[i] -= y * y;
+      }
+      team_.sync();
+    }
+    fresh_ = true;
+  }
 
   // δ with Σδ = 0 that cancels the slopes s of the objective: D δ = −(s − s_0).
   PYFRONT_HOST_DEVICE_CALL void newton(const double* slopes, double* direction) {
@@ -123,10 +156,9 @@ class Corral {
     team_.sync();
   }
 
-  // Moves by the longest t ≤ 1 that keeps the weights ≥ 0 and drops the vertices that reach 0.
-  // Returns whether t = 1.
-  PYFRONT_HOST_DEVICE_CALL bool step(const double* direction) {
-    double length = 1.0;
+  // Moves by the longest t ≤ `length` that keeps the weights ≥ 0 and drops the vertices that reach
+  // 0. Returns whether t = `length`.
+  PYFRONT_HOST_DEVICE_CALL bool step(const double* direction, double length) {
     Index blocking = size_;
     for (Index i = 0; i < size_; ++i) {
       if (weights_[i] < -length * direction[i]) {
@@ -157,6 +189,11 @@ class Corral {
   static constexpr double smallest_pivot = 0x1p-968;
 
   PYFRONT_HOST_DEVICE double entry(Index i, Index j) const { return gramian_[i * stride_ + j]; }
+  // (x_i − x_b)ᵀ(x_j − x_b), x_b the base vertex
+  PYFRONT_HOST_DEVICE double difference(Index i, Index j) const {
+    const Index base = vertex(0);
+    return (entry(i, j) - entry(i, base)) - (entry(j, base) - entry(base, base));
+  }
   PYFRONT_HOST_DEVICE double* row(Index i) { return inverse_ + i * row_stride_; }
   PYFRONT_HOST_DEVICE const double* row(Index i) const { return inverse_ + i * row_stride_; }
 
@@ -265,6 +302,7 @@ class Corral {
       if (team_.rank() == 0) upper[i + 1] = 0.0;
       team_.sync();
     }
+    fresh_ = false;
     team_.sync();
     shift_left(vertices_, position, size_ - 1);
     shift_left(weights_, position, size_ - 1);
@@ -272,22 +310,27 @@ class Corral {
   }
 
   PYFRONT_HOST_DEVICE_CALL void remove_base() {
+    fresh_ = false;
     swap(0, size_ - 1);
     --size_;
-    Index smallest = 0;
-    for (Index i = 1; i < size_; ++i) {
-      const auto candidate = vertex(i);
-      const auto best = vertex(smallest);
-      if (entry(candidate, candidate) < entry(best, best)) smallest = i;
-    }
-    swap(0, smallest);
+    swap(0, shortest());
     factor();
+  }
+
+  // The position of the vertex of smallest norm.
+  PYFRONT_HOST_DEVICE Index shortest() const {
+    Index best = 0;
+    for (Index i = 1; i < size_; ++i) {
+      if (entry(vertex(i), vertex(i)) < entry(vertex(best), vertex(best))) best = i;
+    }
+    return best;
   }
 
   Team team_;
   double noise_;  // pivots below noise_ (C_jj + C_00) are rounding
   Index row_stride_;
   Index size_ = 0;
+  bool fresh_ = false;
   Index stride_ = 0;
   const double* gramian_ = nullptr;
   double* weights_;

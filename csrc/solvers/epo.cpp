@@ -22,19 +22,35 @@ double dot(std::span<const double> x, std::span<const double> y) {
   return std::inner_product(x.begin(), x.end(), y.begin(), 0.0);
 }
 
-// r_j l_j up to a common factor that keeps it in range.
+// r_j l_j up to a common power of two, so that neither range nor rounding is lost: the exponents of
+// r_j and l_j are added as integers.
 struct RelativeLosses {
   std::span<const double> losses, preference;
-  double loss_unit, preference_unit;
+  int unit = std::numeric_limits<int>::min();  // the largest exponent
 
-  RelativeLosses(std::span<const double> l, std::span<const double> r)
-      : losses(l),
-        preference(r),
-        loss_unit(std::ranges::max(l)),
-        preference_unit(std::ranges::max(r)) {}
-  bool all_zero() const { return loss_unit == 0.0; }
+  struct Product {
+    double mantissa;
+    int exponent;
+  };
+
+  RelativeLosses(std::span<const double> l, std::span<const double> r) : losses(l), preference(r) {
+    for (std::size_t j = 0; j < losses.size(); ++j) {
+      const auto [mantissa, exponent] = product(j);
+      if (mantissa != 0.0) unit = std::max(unit, exponent);
+    }
+  }
+  bool all_zero() const { return unit == std::numeric_limits<int>::min(); }
   double operator[](std::size_t j) const {
-    return losses[j] / loss_unit * (preference[j] / preference_unit);
+    const auto [mantissa, exponent] = product(j);
+    return mantissa == 0.0 ? 0.0 : std::ldexp(mantissa, exponent - unit);
+  }
+  Product product(std::size_t j) const {
+    int loss_exponent = 0;
+    int preference_exponent = 0;
+    const double mantissa =
+        std::frexp(losses[j], &loss_exponent) * std::frexp(preference[j], &preference_exponent);
+    // of NaN and infinity frexp gives no exponent
+    return {mantissa, std::isfinite(mantissa) ? loss_exponent + preference_exponent : 0};
   }
   double sum() const {
     double total = 0.0;

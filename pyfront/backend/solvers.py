@@ -23,6 +23,7 @@ __all__ = [
     "non_uniformity",
     "pareto_mtl",
     "require_finite_gramian",
+    "require_solved",
 ]
 
 #: Solvers that no call is using: each has a work space, and HiGHS once it has needed it.
@@ -83,9 +84,21 @@ def min_norm(gramian: FloatArray, linear: FloatArray | None = None) -> MinNorm:
     With ``linear`` c, [m], they minimise ½ wᵀCw + cᵀw over the simplex.
     """
     weights, gap, status = _core.min_norm(gramian, linear)
+    require_solved(status, gramian)
+    return MinNorm(weights, gap, status)
+
+
+def require_solved(status: str, gramian: FloatArray) -> None:
+    """Raises a ``ValueError`` that names what kept the min-norm solver from this Gramian."""
     if status == "nonfinite":
         require_finite_gramian(gramian)
-    return MinNorm(weights, gap, status)
+    if status == "out_of_range":
+        squares = np.diag(gramian)
+        i, j = int(squares.argmax()), int(squares.argmin())
+        raise ValueError(
+            f"gramian[{i}][{i}] = {squares[i]} and gramian[{j}][{j}] = {squares[j]}: more than 200 "
+            "decades apart; scale the losses to each other"
+        )
 
 
 class DualCone(NamedTuple):

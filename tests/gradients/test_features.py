@@ -83,7 +83,7 @@ def upper_bound_by_hand(model, x):
         rows = [torch.zeros_like(b) if r is None else r for r, b in zip(rows, z, strict=True)]
         at_z.append(torch.cat([r.flatten() for r in rows]).double())
     c = torch.stack(at_z) @ torch.stack(at_z).T
-    w, _ = pyfront.functional.min_norm_weights(c)
+    w = pyfront.functional.min_norm_weights(c).weights
     total = sum(weight * loss for weight, loss in zip(w.tolist(), losses, strict=True))
     return c, w, torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
 
