@@ -23,14 +23,14 @@ bench: $(VENV)/.bench
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*/* tests/*.cpp tests/emulated_cuda/*
+	$(BIN)/clang-format --dry-run --Werror csrc/*/* tests/*.cpp tests/emulated_cuda/* bench/soak/*.?pp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*/* tests/*.cpp tests/emulated_cuda/*
+	$(BIN)/clang-format -i csrc/*/* tests/*.cpp tests/emulated_cuda/* bench/soak/*.?pp
 
 fresh:
 	PYTHON=$(PYTHON) TORCH=$(TORCH) .ci/install newest
@@ -56,3 +56,41 @@ $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 $(VENV)/.bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --group bench
 	@touch $@
+
+# The standing checks of bench/reliability.md. `make soak-short` takes minutes, `make soak` hours.
+.PHONY: sanitize soak soak-short fuzz
+
+FUZZ_INPUTS ?= 7000000
+FUZZ_RUNS ?= 3000000
+EXACT_INPUTS ?= 1000000
+RESUME_PAIRS ?= 336
+STEPS ?= 1000000
+KILLS ?= 500
+CLANG ?= clang++
+SOAK := OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python
+FUZZ_SOURCES := bench/soak/fuzz_solvers.cpp $(wildcard csrc/solvers/*.cpp)
+FUZZ_FLAGS := -std=c++20 -O2 -g -ffp-contract=off -Icsrc -Ibench/soak $(FUZZ_SOURCES) -ldl
+
+sanitize: $(VENV)/.installed
+	PYTHON=$(BIN)/python bench/soak/sanitize.sh "address thread" $(ARGS)
+
+soak-short:
+	$(MAKE) soak FUZZ_INPUTS=100000 FUZZ_RUNS=0 EXACT_INPUTS=2000 RESUME_PAIRS=28 STEPS=5000 KILLS=3
+
+soak: $(VENV)/.installed build/fuzz_random
+	build/fuzz_random $(FUZZ_INPUTS)
+	[ $(FUZZ_RUNS) = 0 ] || $(MAKE) fuzz
+	$(SOAK) bench/soak/exact.py --inputs $(EXACT_INPUTS)
+	$(SOAK) bench/soak/resume.py --pairs $(RESUME_PAIRS)
+	$(SOAK) bench/soak/steps.py --steps $(STEPS)
+	$(SOAK) bench/soak/kills.py --kills $(KILLS)
+
+# Guided by coverage; needs clang, as CLANG=clang++-16
+fuzz: $(FUZZ_SOURCES) $(wildcard bench/soak/*.hpp csrc/*/*.hpp)
+	@mkdir -p build/corpus
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -o build/fuzz_guided
+	build/fuzz_guided -runs=$(FUZZ_RUNS) -max_len=200 -print_final_stats=1 build/corpus
+
+build/fuzz_random: $(FUZZ_SOURCES) $(wildcard bench/soak/*.hpp csrc/*/*.hpp)
+	@mkdir -p build
+	$(CXX) $(FUZZ_FLAGS) -DSOAK_RANDOM -o $@

@@ -64,7 +64,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         if (count + 1) % SAMPLE == 0:
             gc.collect()
             samples.append((count + 1, time.perf_counter() - start, *usage()))
-    made, seconds, memory, handles, threads = (np.array(column) for column in zip(*samples))
+    made, seconds, memory, handles, threads = (
+        np.array(column) for column in zip(*samples, strict=True)
+    )
     late = made > 0.2 * options.steps
     per_step = np.polyfit(made[late], memory[late], 1)[0]
     figures = {
