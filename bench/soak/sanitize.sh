@@ -30,11 +30,11 @@ for kind in $builds; do
     --config-settings=cmake.define.CMAKE_CXX_FLAGS="$flags -fno-omit-frame-pointer" \
     --target "$(echo "$environment"/lib/python*/site-packages)" .
   echo "== $kind: tests"
-  # without randomised addresses, which the thread sanitizer does not know how to place; Python and
+  # libstdc++ beside it, whose throw it intercepts; without randomised addresses, which the thread sanitizer does not know how to place; Python and
   # torch themselves leak and race by design and are not instrumented
-  LD_PRELOAD=$(g++ -print-file-name=$library) \
+  LD_PRELOAD="$(g++ -print-file-name=$library) $(g++ -print-file-name=libstdc++.so.6)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1:exitcode=66 \
     OMP_NUM_THREADS=1 setarch "$(uname -m)" -R \
-    "$environment/bin/python" -P -m pytest -q -p no:cacheprovider "${tests[@]}"
+    "$environment/bin/python" -P -m pytest -q -p no:cacheprovider --capture=sys "${tests[@]}"
 done
