@@ -302,9 +302,14 @@ def test_several_processes_are_refused_instead_of_diverging(two_heads, monkeypat
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     opt = mgda(two_heads.parameters())
-    with pytest.raises(RuntimeError, match="2 processes.*not supported"):
+    with pytest.raises(
+        RuntimeError, match="2 processes.*group.WORLD.*process_group=False.*fully_shard"
+    ):
         opt.step(two_heads.losses(X))
     assert all(p.grad is None for p in two_heads.parameters())
+    opt.process_group = False
+    assert opt.step(two_heads.losses(X)).status == "ok"
+    opt.process_group = None
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
     assert opt.step(two_heads.losses(X)).status == "ok"
 

@@ -39,6 +39,7 @@ class Engine(ABC):
         *,
         retain_graph: bool,
         names: Sequence[str] | None = None,
+        arrived: Callable[[Row], Row] | None = None,
     ) -> list[Row]:
         """Return the m task gradients, one backward pass each; ``.grad`` stays as it is.
 
@@ -47,6 +48,7 @@ class Engine(ABC):
             params: T tensors that require a gradient.
             retain_graph: keep the graph of the last loss too.
             names: what errors call the losses; ``losses[0]``, … where None.
+            arrived: is given each row when its pass ends; what it returns takes the row's place.
 
         Returns:
             m rows of T tensors or None; they may alias each other and must not be written to.
@@ -62,8 +64,19 @@ class Engine(ABC):
             with explained(name):
                 row = gradient_of(loss, params, keep)
             check_reached(name, row)
-            rows.append(row)
+            rows.append(row if arrived is None else arrived(row))
+            del row  # what has been averaged elsewhere is not needed here
         return rows
+
+    def weighted(
+        self,
+        losses: Sequence[Tensor],
+        roots: Sequence[Tensor],
+        params: Sequence[Tensor],
+        retain_graph: bool,
+    ) -> Row:
+        """Return Σ_j u_j g_j by one pass, for roots u_j shaped like the losses."""
+        return accumulated(losses, roots, params, retain_graph, self)
 
     @abstractmethod
     def gradient_of(self, losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientOf:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyfront.backend.task_gradients import Row
-from pyfront.gradients.engine import Engine, accumulated, check_reached, explained
+from pyfront.gradients.engine import Engine, check_reached, explained
 from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.graph import has_reentrant_checkpoint, reaches
 from pyfront.gradients.losses import widened
@@ -28,7 +28,12 @@ ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (GradEngin
 
 
 def choose_engine(
-    name: EngineName, losses: Sequence[Tensor], params: Sequence[Tensor] | None = None
+    name: EngineName,
+    losses: Sequence[Tensor],
+    params: Sequence[Tensor] | None = None,
+    *,
+    replicas: bool = False,
+    sharded: bool = False,
 ) -> Engine:
     """Return the engine for the graph of these losses.
 
@@ -37,16 +42,28 @@ def choose_engine(
         losses: m scalar tensors.
         params: where given, each loss must reach one of these as far as the graph shows it; a graph
             does not show the parameters inside a reentrant checkpoint.
+        replicas: no hook of a parameter may run, and only ``"grad"`` runs none.
+        sharded: gradients are made by hooks, and only ``"steal"`` runs them.
 
     Raises:
         ValueError: a loss that reaches none of ``params``, or an engine that is wrong for a
-            reentrant checkpoint in the graph.
+            reentrant checkpoint in the graph, or for these processes.
     """
     reentrant = has_reentrant_checkpoint(losses)
+    if sharded:
+        if name == "grad":
+            raise ValueError("engine='grad': sharded parameters need 'steal', or 'auto'")
+        return StealEngine()
+    if replicas and (reentrant or name == "steal"):
+        raise ValueError(
+            f"engine={name!r}: with process_group the engine 'steal', which reentrant checkpoints "
+            "of activations need, would run DistributedDataParallel's reducer once per loss; "
+            "checkpoint with use_reentrant=False, or shard the model with fully_shard"
+        )
     if name == "auto":
-        engine: Engine = StealEngine() if reentrant else GradEngine()
+        engine: Engine = StealEngine() if reentrant else GradEngine(hooks=not replicas)
     else:
-        engine = ENGINES[name]()
+        engine = GradEngine(hooks=False) if replicas else ENGINES[name]()
     if reentrant and not engine.checkpoints:
         raise ValueError(
             f"engine={name!r}: the losses hold a reentrant checkpoint of activations, whose "
@@ -83,6 +100,6 @@ def weighted_gradient(
     if poison is not None:
         roots = [root + poison.to(root.dtype) for root in roots]
     with explained("losses"):
-        row = accumulated(wide, roots, params, retain_graph, engine)
+        row = engine.weighted(wide, roots, params, retain_graph)
     check_reached("losses", row)
     return row

@@ -7,7 +7,7 @@ on ∂l_j/∂z alone and goes on from z once, with Σ_j w_j ∂l_j/∂z.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -69,17 +69,27 @@ class Split:
                     "beside them as well; give every tensor through which the losses depend on it"
                 )
 
-    def rows(self, names: Sequence[str], retain_graph: bool) -> list[Row]:
-        """Return the m task gradients: T blocks, for the bound None for the trunk, then ∂l_j/∂z."""
+    def rows(
+        self,
+        names: Sequence[str],
+        retain_graph: bool,
+        arrived: Callable[[Row], Row] = lambda row: row,
+    ) -> list[Row]:
+        """Return the m task gradients, T blocks; each is given to ``arrived`` when it is there.
+
+        For the bound T + F blocks: None for the trunk, then ∂l_j/∂z.
+        """
         rows: list[Row] = []
         last = len(self.losses) - 1
         for task, (loss, name) in enumerate(zip(self.losses, names, strict=False)):
             heads, at_features = self._to_features(loss, name, retain_graph or task < last)
             if self.bound:
-                rows.append([*heads, *at_features])
+                rows.append(arrived([*heads, *at_features]))
             else:
                 trunk = self.trunk_gradient(at_features, retain_graph or task < last)
-                rows.append([t if h is None else h for h, t in zip(heads, trunk, strict=True)])
+                rows.append(
+                    arrived([t if h is None else h for h, t in zip(heads, trunk, strict=True)])
+                )
         return rows
 
     def _to_features(self, loss: Tensor, name: str, retain_graph: bool) -> tuple[Row, Row]:

@@ -20,6 +20,7 @@ error that says which way to set.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -31,6 +32,7 @@ from torch.autograd import forward_ad
 from pyfront._utils.arguments import FloatArray, VectorLike, choice, require, vector
 from pyfront._utils.torch_private import preserved_versions
 from pyfront.backend.task_gradients import Row
+from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.engine import Engine, check_reached, explained
 from pyfront.gradients.engines import weighted_gradient
 from pyfront.gradients.grad_engine import GradEngine
@@ -70,6 +72,7 @@ def gramian_product(
     engine: Engine | None = None,
     retain_graph: bool = False,
     verified: Verified | None = None,
+    processes: Processes = ALONE,
 ) -> Product:
     """Return C v = J (Jᵀ v) and d = Jᵀ v for the losses' Jacobian J, at a cost that is flat in m.
 
@@ -84,6 +87,7 @@ def gramian_product(
         retain_graph: keep the graph of the losses.
         verified: what earlier calls have verified, kept up to date; None verifies all of it. See
             :mod:`pyfront.product_checks`.
+        processes: those over which d, then J d is averaged; d must be the average for J d to be.
 
     Returns:
         :class:`Product`: the m products in float64, and d as T dense tensors or None.
@@ -108,97 +112,151 @@ def gramian_product(
     known = Verified() if verified is None else verified
     due = products != "difference" and known.due(roots)
     keep = retain_graph or due
-    flat = False
-    if products == "double_backward":
-        product, silent = _double_backward(roots, params, weights, along, engine, keep)
-        errors = np.zeros(len(roots))
-        targets = product.direction if along is None else along
-        if silent:
-            moved = [p for p, t in zip(params, targets, strict=True) if t is not None]
-            flat = check_hidden(silent, roots, moved, compute=keep)
-    else:
-        product, errors = _replayed(products, roots, params, weights, replay, along, engine, keep)
-        targets = product.direction if along is None else along
+    way: _Way = (
+        _DoubleBackward(roots, params, weights, engine, keep)
+        if products == "double_backward"
+        else _Replayed(products, roots, params, weights, replay, engine, keep)
+    )
+    direction = processes.averaged(lambda send: [send(way.direction())], 1)[0]
+    if not processes.several:
+        direction = _unshared(direction)
+    targets = direction if along is None else along
+
+    def here() -> FloatArray:
+        values, errors = way.slopes(targets)
+        if due:
+            check_mixture(products, values, targets, roots, params, engine, retain_graph)
+        return np.concatenate([values, errors])
+
+    values, errors = np.split(processes.mean(here, 2 * len(roots)), 2)
     if along is None:
-        check_norm(products, product.values, product.direction, weights, errors)
-    if due:
-        check_mixture(products, product.values, targets, roots, params, engine, retain_graph)
-        if np.isfinite(product.values).all():
-            known.note(roots, flat)
-    return product
+        check_norm(products, values, direction, weights, errors)
+    if due and np.isfinite(values).all():
+        known.note(roots, way.flat)
+    return Product(values, direction)
 
 
 # ----------------------------------------------------------------------------------- the three ways
 
 
-def _double_backward(
-    losses: Sequence[Tensor],
-    params: Sequence[Tensor],
-    weights: FloatArray,
-    along: Row | None,
-    engine: Engine,
-    retain_graph: bool,
-) -> tuple[Product, list[int]]:
-    """Return the product, and the tasks that the record of the backward pass does not hold."""
-    if not engine.stops_inside:
-        raise unsupported(
-            "double_backward", "a reentrant checkpoint cannot be differentiated twice"
-        )
-    # one leaf per task: where the derivative of one is hidden, its leaf is not reached
-    u = [
-        torch.tensor(w, dtype=torch.float64, device="cpu", requires_grad=True)
-        for w in weights.tolist()
-    ]
-    wide = widened(losses)
-    roots = [
-        w.to(loss.device, loss.dtype).reshape(loss.shape) for w, loss in zip(u, wide, strict=True)
-    ]
-    # the record keeps what it needs itself: the losses' own graph can go at once, or the caller who
-    # holds them would keep a step's activations during the next
-    with explained("losses"), supported("double_backward"), linear_record(*u):
-        row = torch.autograd.grad(
-            wide, params, roots, create_graph=True, retain_graph=retain_graph, allow_unused=True
-        )
-    check_reached("losses", row)
-    direction = [None if g is None else g.detach() for g in row]
-    targets = direction if along is None else along
-    pairs = [(g, t) for g, t in zip(row, targets, strict=True) if g is not None and t is not None]
-    pairs = [(g, t) for g, t in pairs if g.requires_grad]
-    outputs, tangents = [g for g, _ in pairs], [t for _, t in pairs]
-    found: Row = [None] * len(u)
-    if pairs:
-        with explained("losses"), supported("double_backward"):
-            found = torch.autograd.grad(outputs, u, tangents, allow_unused=True)
-    values = np.array(scalars(found))
-    silent = [task for task, x in enumerate(found) if x is None]
-    return Product(values, _unshared(direction)), silent
+class _Way(ABC):
+    """d = Jᵀ v at first, then J t for whatever d has become."""
+
+    flat = False  # a loss has no derivative to see, and rightly so
+
+    @abstractmethod
+    def direction(self) -> Row:
+        """Return Jᵀ v."""
+
+    @abstractmethod
+    def slopes(self, targets: Row) -> tuple[FloatArray, FloatArray]:
+        """Return J t, [m], and what rounding of the losses may have added to it, [m]."""
 
 
-def _replayed(
-    products: Products,
-    losses: Sequence[Tensor],
-    params: Sequence[Tensor],
-    weights: FloatArray,
-    replay: Replay | None,
-    along: Row | None,
-    engine: Engine,
-    retain_graph: bool,
-) -> tuple[Product, FloatArray]:
-    """Return the product by a closure, and what rounding of the losses may have added to it."""
-    if replay is None:
-        raise ValueError(
-            f"products={products!r}: needs a closure that returns the losses, to compute them again"
+class _DoubleBackward(_Way):
+    """By a record of the backward pass."""
+
+    def __init__(
+        self,
+        losses: Sequence[Tensor],
+        params: Sequence[Tensor],
+        weights: FloatArray,
+        engine: Engine,
+        keep: bool,
+    ) -> None:
+        self.losses, self.params, self.weights = losses, params, weights
+        self.engine, self.keep = engine, keep
+
+    def direction(self) -> Row:
+        """Record a backward pass in u."""
+        if not self.engine.stops_inside:
+            raise unsupported(
+                "double_backward", "a reentrant checkpoint cannot be differentiated twice"
+            )
+        # one leaf a task: where the derivative of one is hidden, its leaf is not reached
+        self.u = [
+            torch.tensor(w, dtype=torch.float64, device="cpu", requires_grad=True)
+            for w in self.weights.tolist()
+        ]
+        wide = widened(self.losses)
+        roots = [
+            w.to(loss.device, loss.dtype).reshape(loss.shape)
+            for w, loss in zip(self.u, wide, strict=True)
+        ]
+        # the record keeps what it needs itself: the losses' own graph can go at once, or the caller
+        # who holds them would keep a step's activations during the next
+        with explained("losses"), supported("double_backward"), linear_record(*self.u):
+            self.row = torch.autograd.grad(
+                wide,
+                self.params,
+                roots,
+                create_graph=True,
+                retain_graph=self.keep,
+                allow_unused=True,
+            )
+        check_reached("losses", self.row)
+        return [None if g is None else g.detach() for g in self.row]
+
+    def slopes(self, targets: Row) -> tuple[FloatArray, FloatArray]:
+        """Differentiate the record in u."""
+        pairs = [
+            (g, t)
+            for g, t in zip(self.row, targets, strict=True)
+            if g is not None and t is not None and g.requires_grad
+        ]
+        outputs, tangents = [g for g, _ in pairs], [t for _, t in pairs]
+        found: Row = [None] * len(self.u)
+        if pairs:
+            with explained("losses"), supported("double_backward"):
+                found = torch.autograd.grad(outputs, self.u, tangents, allow_unused=True)
+        del self.row  # with the record
+        if silent := [task for task, x in enumerate(found) if x is None]:
+            moved = [p for p, t in zip(self.params, targets, strict=True) if t is not None]
+            self.flat = check_hidden(silent, self.losses, moved, compute=self.keep)
+        return np.array(scalars(found)), np.zeros(len(self.losses))
+
+
+class _Replayed(_Way):
+    """By a closure that computes the losses again."""
+
+    def __init__(
+        self,
+        products: Products,
+        losses: Sequence[Tensor],
+        params: Sequence[Tensor],
+        weights: FloatArray,
+        replay: Replay | None,
+        engine: Engine,
+        keep: bool,
+    ) -> None:
+        self.products: Products = products
+        self.losses, self.params, self.weights = losses, params, weights
+        self.replay, self.engine, self.keep = replay, engine, keep
+
+    def direction(self) -> Row:
+        """Return Jᵀ v by a plain backward pass."""
+        if self.replay is None:
+            raise ValueError(
+                f"products={self.products!r}: needs a closure that returns the losses, to compute "
+                "them again"
+            )
+        if self.products == "difference":
+            check_precision(self.losses, self.params)
+        row = weighted_gradient(
+            self.losses, self.weights.tolist(), self.params, self.engine, self.keep
         )
-    if products == "difference":
-        check_precision(losses, params)
-    row = weighted_gradient(losses, weights.tolist(), params, engine, retain_graph)
-    direction = [d if d is None or d.layout is torch.strided else d.to_dense() for d in row]
-    targets = direction if along is None else along
-    way = _forward if products == "forward" else _difference
-    values, errors, still = way(replay, params, targets, losses)
-    if still:
-        check_still(products, still, replay, params, targets, errors, engine)
-    return Product(values, direction), errors
+        return [d if d is None or d.layout is torch.strided else d.to_dense() for d in row]
+
+    def slopes(self, targets: Row) -> tuple[FloatArray, FloatArray]:
+        """Evaluate the losses along t."""
+        assert self.replay is not None
+        way = _forward if self.products == "forward" else _difference
+        values, errors, still = way(self.replay, self.params, targets, self.losses)
+        if still:
+            check_still(
+                self.products, still, self.replay, self.params, targets, errors, self.engine
+            )
+        return values, errors
 
 
 def _forward(

@@ -20,6 +20,7 @@ from pyfront._utils.arguments import FloatArray
 from pyfront.backend import cuda
 from pyfront.backend.cuda import Decision
 from pyfront.backend.task_gradients import Row, TaskGradients, add_rows, direction_buffers
+from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.features import Split
 from pyfront.gradients.losses import loss_values, stacked
 from pyfront.optimizer.decision import nonfinite, weigh
@@ -105,7 +106,14 @@ class Arithmetic(ABC):
 
 
 class HostArithmetic(Arithmetic):
-    """Numbers of size m are float64 arrays on the host; they are checked before anything runs."""
+    """Numbers of size m are float64 arrays on the host; they are checked before anything runs.
+
+    Args:
+        processes: those that train the model.
+    """
+
+    def __init__(self, processes: Processes = ALONE) -> None:
+        self.processes = processes
 
     def values(self, losses: Sequence[Tensor], names: Sequence[str]) -> Numbers:
         """Return the losses; one wait where they are on a CUDA device."""
@@ -113,10 +121,8 @@ class HostArithmetic(Arithmetic):
 
     def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
         """Return C and the squared norms."""
-        inside, rest = parted(gradients, outside)
-        c = inside.gramian()
-        norms = np.diagonal(c)
-        return Squares(c, norms if rest is None else norms + np.diagonal(rest.gramian()))
+        inside = blocks_inside(gradients, outside) if outside else None
+        return Squares(*self.processes.squares(gradients, inside, outside))
 
     def decide(self, step: Step, squares: Squares | None) -> Report:
         """Let the method decide on checked numbers."""
@@ -132,7 +138,7 @@ class HostArithmetic(Arithmetic):
 
     def checked(self, step: Step, report: Report, direction: Row) -> Report:
         """Raise where the direction is not finite, before anything but ``.grad`` has changed."""
-        if all_finite(direction):
+        if self.processes.all_true(all_finite(direction)):
             return report
         if step.batch.scaled:
             return nonfinite(step)
@@ -254,13 +260,22 @@ def parted(
     """Return the blocks that C is over, and those ``outside``, if there are any."""
     if not outside:
         return gradients, None
+    return gradients.select(blocks_inside(gradients, outside)), gradients.select(outside)
+
+
+def blocks_inside(gradients: TaskGradients, outside: list[int]) -> list[int]:
+    """Return the blocks that C is over.
+
+    Raises:
+        ValueError: there are none.
+    """
     inside = [block for block in range(gradients.table.blocks) if block not in outside]
     if not inside:
         raise ValueError(
             "gramian_over='shared': no parameter is reached by two losses; unfreeze the "
             "shared part of the model if it is frozen, or set gramian_over='all'"
         )
-    return gradients.select(inside), gradients.select(outside)
+    return inside
 
 
 def all_finite(tensors: Sequence[Tensor | None]) -> bool:
@@ -276,6 +291,7 @@ def combined(
     own: list[int] | None,
     split: Split | None,
     retain_graph: bool,
+    processes: Processes = ALONE,
 ) -> Row:
     """Return d = Jᵀ w, T tensors or None; the blocks ``own`` get their task's plain gradient.
 
@@ -287,7 +303,8 @@ def combined(
     heads = _combined(gradients.select(range(count)), weights, params, own)
     at_features = gradients.select(range(count, count + len(split.features)))
     v = _combined(at_features, weights, [z.detach() for z in split.features], None)
-    return add_rows(heads, split.trunk_gradient(v, retain_graph))
+    trunk = processes.averaged(lambda send: [send(split.trunk_gradient(v, retain_graph))], 1)[0]
+    return add_rows(heads, trunk)
 
 
 def _combined(

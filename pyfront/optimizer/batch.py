@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, require
-from pyfront.backend.task_gradients import Row, add_rows
+from pyfront.backend.task_gradients import Row
 from pyfront.gradients.losses import as_losses
 
-__all__ = ["Batch", "Collected", "Losses", "check_finite", "gather", "refuse_several_processes"]
+__all__ = ["Batch", "Collected", "Losses", "check_finite", "gather"]
 
 Losses: TypeAlias = "Sequence[Tensor] | Tensor"
 
@@ -53,13 +53,6 @@ class Collected(NamedTuple):
     values: FloatArray | Tensor
     unit: float
 
-    def plus(self, rows: list[Row]) -> list[Row]:
-        """Return the sum with the rows of the next micro-batch; further rows stay as they are."""
-        if len(self.rows[0]) != len(rows[0]):
-            raise ValueError("losses: the parameters have changed since accumulate()")
-        sums = [add_rows(a, b) for a, b in zip(self.rows, rows, strict=False)]
-        return sums + rows[len(sums) :]
-
 
 def gather(
     losses: Losses,
@@ -80,9 +73,7 @@ def gather(
 
     Raises:
         ValueError, TypeError: the first bad loss; it is named.
-        RuntimeError: torch.distributed runs more than one process.
     """
-    refuse_several_processes()
     plain = as_losses(losses)
     tasks = len(plain)
     if fixed is not None:
@@ -112,21 +103,6 @@ def check_finite(values: FloatArray, tasks: int, scaled: bool) -> bool:
         require("fixed", values[tasks:])
         return True
     return bool(np.isfinite(values).all())
-
-
-def refuse_several_processes() -> None:
-    """Raise a ``RuntimeError`` where torch.distributed runs more than one process.
-
-    Local gradients are not the whole batch's: each process would go its own way, silently.
-    """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    if (ranks := distributed.get_world_size()) > 1:
-        raise RuntimeError(
-            f"torch.distributed runs {ranks} processes: training one model in several processes is "
-            "not supported yet"
-        )
 
 
 def _check_same(before: Collected, tasks: int, unit: float) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyfront._utils.arguments import VectorsLike
 from pyfront.gradients.features import Features
 from pyfront.gradients.replay import Replay
+from pyfront.optimizer.agreement import Share
 from pyfront.optimizer.batch import Losses
 
 __all__ = ["Call"]
@@ -26,6 +27,7 @@ class Call:
         second: the same m losses on an independent batch.
         replay: computes the losses again.
         tasks: the names of the tasks, None where they have none.
+        share: this process's share of the batch.
     """
 
     losses: Losses
@@ -37,3 +39,4 @@ class Call:
     second: Losses | None = None
     replay: Replay | None = None
     tasks: tuple[str, ...] | None = None
+    share: Share | None = None

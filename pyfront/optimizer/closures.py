@@ -26,7 +26,8 @@ def evaluated(method: Method, losses: Any) -> Any:
     if not callable(losses) or isinstance(losses, (Tensor, Replay)):
         return losses
     replay = Replay(losses)
-    found = replay.first()
+    with method.processes().entering():
+        found = replay.first()
     if isinstance(found, (int, float)) or (isinstance(found, Tensor) and found.dim() == 0):
         if method._shared.scalars.arrived:
             return None

@@ -44,7 +44,9 @@ class Shared:
         self.lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"collected": None, "scalars": Scalars(), "lock": None}  # of unfinished calls
+        # calls that are not finished; a group of processes that are running now
+        options = {**self.options, "process_group": self.options.get("process_group") and None}
+        left_out = {"collected": None, "scalars": Scalars(), "lock": None, "options": options}
         return {**self.__dict__, **left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

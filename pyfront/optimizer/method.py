@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, boolean, choice, require
 from pyfront._utils.loss_space import as_preference
+from pyfront.distributed.choose import ProcessGroupLike, as_process_group, processes_of
+from pyfront.distributed.processes import Processes
 from pyfront.front.solution import check_tasks
 from pyfront.gradients.engines import ENGINES, EngineName
 from pyfront.optimizer.delegating import DelegatingOptimizer, Memory
@@ -60,6 +62,7 @@ class Method(DelegatingOptimizer, ABC):
     scale = Option[Literal["mean", "sum"]](one_of("mean", "sum"))
     weight_smoothing = Option[float](number_in(lowest=0.0, below=1.0))
     every = Option[int](integer_from(1))
+    process_group = Option[ProcessGroupLike](as_process_group)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -93,6 +96,7 @@ class Method(DelegatingOptimizer, ABC):
             "weight_smoothing": 0.0,
             "every": 1,
             "upper_bound": False,
+            "process_group": None,
         }
         unknown = [name for name in options if name not in chosen]
         if unknown:
@@ -236,6 +240,10 @@ class Method(DelegatingOptimizer, ABC):
     def report(self, value: Report | None) -> None:
         self._shared.report = value
 
+    def processes(self) -> Processes:
+        """Return the processes that train this optimizer's model."""
+        return processes_of(self.param_groups, self.process_group, self.base)
+
     # ------------------------------------------------------------------------------------- memory
 
     def fresh(self) -> Memory:
@@ -253,6 +261,7 @@ class Method(DelegatingOptimizer, ABC):
     def memory_loaded(self, memory: Memory) -> None:
         """Take over memory and roles of a checkpoint."""
         self._shared.values.pop("owners", None)
+        self._shared.values.pop("compared", None)  # the model has been loaded too
         if (owners := memory.pop("owners", None)) is not None:
             self._shared.values["owners"] = ParameterValues(
                 owners, parameters_of(self.param_groups)

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyfront._utils.torch_private import outside_compile
 from pyfront.gradients.features import Features
 from pyfront.gradients.replay import Replay
+from pyfront.optimizer.agreement import Share
 from pyfront.optimizer.batch import Collected
 from pyfront.optimizer.closures import evaluated
 from pyfront.optimizer.method import Method
@@ -20,6 +21,8 @@ from pyfront.optimizer.names import (
     call_by_position,
     errors_by_name,
 )
+from pyfront.optimizer.one_thread import OneThread
+from pyfront.optimizer.row_passes import row_passes
 from pyfront.optimizer.scalarize import scalar_of, value_without_graph
 from pyfront.optimizer.step import Step
 from pyfront.report import Report
@@ -61,6 +64,10 @@ class MultiTaskOptimizer(Method):
             in place of C. A step then costs about one backward pass in all, and the weights are
             those of an upper bound: ‖Jᵀw‖ ≤ ‖∂z/∂θ‖ ‖Σ_j w_j ∂l_j/∂z‖ (Sener and Koltun 2018,
             MGDA-UB). Approximate: no guarantee that needs C holds.
+        process_group: the processes that hold replicas of the model, with DistributedDataParallel
+            around it or not: losses and gradients are averaged over them. False: this process
+            trains a model of its own. DTensor parameters (``fully_shard``, ``parallelize_module``)
+            need None. A copy or a pickle of the optimizer has None.
 
     Raises:
         TypeError, ValueError: an argument out of its range; it is named.
@@ -81,6 +88,7 @@ class MultiTaskOptimizer(Method):
         fixed: Tensor | None = None,
         features: Features | None = None,
         retain_graph: bool = False,
+        share: Share | None = None,
     ) -> Report:
         """Fill ``.grad`` with the direction Σ_j w_j g_j and update no parameter.
 
@@ -107,6 +115,9 @@ class MultiTaskOptimizer(Method):
                 losses depend on it: gradients are taken back to z and on from there, exactly the
                 same; with ``upper_bound`` it is required. Not with ``engine="steal"``.
             retain_graph: keep the graph of the losses.
+            share: in several processes, how many examples the losses of this one are means of: a
+                number, or one per loss. Equal for all where None; only ratios count. 0 is a task
+                without data in this process, whose loss is then not looked at by replicas.
 
         Returns:
             The :class:`Report` of what was decided; it is also ``self.report``.
@@ -124,6 +135,7 @@ class MultiTaskOptimizer(Method):
             fixed=fixed,
             features=features,
             retain_graph=retain_graph,
+            share=share,
         )
 
     @outside_compile
@@ -132,10 +144,14 @@ class MultiTaskOptimizer(Method):
         found = evaluated(self, losses)
         replay = found if isinstance(found, Replay) else None
         found = found if replay is None else replay.losses
-        call = call_by_position(found, self.tasks, self.num_tasks, replay=replay, **given)
+        processes = self.processes()
+        with processes.entering():
+            call = call_by_position(found, self.tasks, self.num_tasks, replay=replay, **given)
         with self._alone(), errors_by_name(call.tasks):
-            self._shared.scalars.refuse_before("backward")
-            step = Step(self, call)
+            with processes.entering():
+                self._shared.scalars.refuse_before("backward")
+                step = Step(self, call, processes)
+            step.meet()
             report, direction = step.run()
             step.commit(report, direction)
             self._shared.scalars.filled = True
@@ -149,6 +165,7 @@ class MultiTaskOptimizer(Method):
         fixed: Tensor | None = None,
         features: Features | None = None,
         scaler: torch.amp.GradScaler | None = None,
+        share: Share | None = None,
     ) -> Tensor:
         """Decide now and return one scalar, Σ_j w_j l_j + fixed, whose gradient is the direction d.
 
@@ -167,7 +184,7 @@ class MultiTaskOptimizer(Method):
         last report's weights, or the mean before the first.
 
         Args:
-            losses, preference, fixed, features: as for :meth:`backward`; no callable.
+            losses, preference, fixed, features, share: as for :meth:`backward`; no callable.
             scaler: a gradient scaler whose scale keeps 16-bit gradients from underflow in the
                 passes. d does not contain it: scale the scalar, ``scaler.scale(scalar)``.
 
@@ -190,7 +207,12 @@ class MultiTaskOptimizer(Method):
             >>> opt.step()
         """
         return self._scalarized(
-            losses, preference=preference, fixed=fixed, features=features, scaler=scaler
+            losses,
+            preference=preference,
+            fixed=fixed,
+            features=features,
+            scaler=scaler,
+            share=share,
         )
 
     @outside_compile
@@ -201,9 +223,12 @@ class MultiTaskOptimizer(Method):
         if not torch.is_grad_enabled():
             return value_without_graph(call.losses, self.report, call.fixed)
         scalars = self._shared.scalars
+        processes = self.processes()
         with self._alone(), errors_by_name(call.tasks):
-            scalars.refuse_after_backward()
-            step = Step(self, call, overwrites=False)
+            with processes.entering():
+                scalars.refuse_after_backward()
+                step = Step(self, call, processes, overwrites=False)
+            step.meet()
             scalar, report = scalar_of(step, self._arrived)
             step.commit_decision(report)
             scalars.hand_out(self.memory.get("learned"))
@@ -233,10 +258,14 @@ class MultiTaskOptimizer(Method):
             ValueError, TypeError: as for :meth:`backward`.
         """
         call = call_by_position(losses, self.tasks, self.num_tasks, scaler=scaler)
+        processes = self.processes()
         with self._alone(), errors_by_name(call.tasks):
-            self._shared.scalars.refuse_before("accumulate")
-            step = Step(self, call, whole=False)
-            self._shared.collected = Collected(step.rows(), step.values, step.batch.unit)
+            with processes.entering():
+                self._shared.scalars.refuse_before("accumulate")
+                step = Step(self, call, processes, whole=False)
+            step.meet()
+            rows = row_passes(step, lambda row: row)  # averaged with the last ones
+            self._shared.collected = Collected(rows, step.values, step.batch.unit)
 
     @overload  # type: ignore[override]
     def step(self, closure: None = None) -> None: ...
@@ -292,8 +321,8 @@ class MultiTaskOptimizer(Method):
         self.take_learned()
         return report
 
-    def _alone(self) -> _Alone:
-        return _Alone(self._shared.lock)
+    def _alone(self) -> OneThread:
+        return OneThread(self._shared.lock)
 
     # ------------------------------------------------------------------------------ between steps
 
@@ -315,20 +344,3 @@ class MultiTaskOptimizer(Method):
     def __repr__(self) -> str:
         preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
         return f"{type(self).__name__}({type(self.base).__name__}{preference})"
-
-
-class _Alone:
-    """Refuse a second thread while a call is under way."""
-
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                "backward: another call of this optimizer is under way, in another thread or in "
-                "the closure; one optimizer serves one thread at a time"
-            )
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
 
 from pyfront._utils.arguments import choice, integer, number
+from pyfront.distributed.choose import ProcessGroupLike
 from pyfront.gradients.engines import EngineName
 from pyfront.optimizer.delegating import DelegatingOptimizer
 from pyfront.optimizer.roles import GramianOver
@@ -27,6 +28,7 @@ class CommonOptions(TypedDict, total=False):
     weight_smoothing: float
     every: int
     upper_bound: bool
+    process_group: ProcessGroupLike
 
 
 class Option(Generic[T]):

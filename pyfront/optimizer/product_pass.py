@@ -56,7 +56,9 @@ def product_pass(step: Step, report: Report) -> tuple[Row, FloatArray | None]:
     half = replace(report, weights=0.5 * report.weights)  # of each batch
     keep = step.call.retain_graph or share_a_graph(second, step.batch.losses)
     weights = (step.batch.unit * half.weights).tolist()
-    other = weighted_gradient(second, weights, step.params, step.engine, keep)
+    other = step.averaged(
+        lambda: weighted_gradient(second, weights, step.params, step.engine, keep)
+    )
     along = [None if d is None else 2.0 * d for d in other]
     direction, product = _of_one_batch(step, half, along)
     return add_rows(direction, other), product
@@ -70,7 +72,9 @@ def _of_one_batch(step: Step, report: Report, along: Row | None) -> tuple[Row, F
     m, retain_graph = batch.tasks, step.call.retain_graph
     fixed: Row | None = None
     if extra := batch.losses[m:]:  # first: the other passes may free the graph
-        fixed = weighted_gradient(extra, [1.0], step.params, step.engine, retain_graph=True)
+        fixed = step.averaged(
+            lambda: weighted_gradient(extra, [1.0], step.params, step.engine, retain_graph=True)
+        )
     if replay is not None:
         replay.unit = batch.unit
     product = gramian_product(
@@ -83,6 +87,7 @@ def _of_one_batch(step: Step, report: Report, along: Row | None) -> tuple[Row, F
         engine=step.engine,
         retain_graph=retain_graph,
         verified=method.verified,
+        processes=step.processes,
     )
     if not batch.scaled and not np.isfinite(product.values).all():
         task = int(np.flatnonzero(~np.isfinite(product.values))[0])

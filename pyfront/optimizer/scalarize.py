@@ -39,19 +39,22 @@ def scalar_of(step: Step, arrived: Callable[[], None]) -> tuple[Tensor, Report]:
     Raises:
         ValueError: own gradients of tasks, which are no gradient of a sum, together with hooks.
     """
-    if step.one_pass and step.method.needs != "products":
-        report = step.arithmetic.decide(step, None)
+    replicas = step.processes.several and not step.processes.sharded  # d is averaged in the passes
+    if step.one_pass and step.method.needs != "products" and not replicas:
+        report = step.decided(None)
         return _weighted_sum(step, report, arrived), report
     hooked = has_hooks(step.params)
-    if hooked and step.method.task_gradients == "own":
+    if hooked and (replicas or step.method.task_gradients == "own"):
+        what = "process_group" if replicas else "task_gradients='own'"
         raise ValueError(
-            "scalarize: tensor hooks on parameters would run twice, and with task_gradients='own' "
-            "no sum of the losses has this gradient; remove the hooks, or use backward(losses)"
+            f"scalarize: tensor hooks on parameters would run twice, and with {what} the direction "
+            "is no gradient of a sum of the losses; remove the hooks, or use backward(losses)"
         )
     step.call.retain_graph |= hooked
     report, direction = step.run()
     if hooked:
         return _weighted_sum(step, report, arrived), report
+    direction = step.processes.placed(step.params, direction)
     reached = [(p, d) for p, d in zip(step.params, direction, strict=True) if d is not None]
     value = _value(step, report)
     if not reached:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,15 +12,18 @@ from torch import Tensor
 from pyfront._utils.arguments import FloatArray, require
 from pyfront.backend import cuda
 from pyfront.backend.task_gradients import Row, TaskGradients, assign
+from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.engine import Engine
 from pyfront.gradients.engines import choose_engine, weighted_gradient
 from pyfront.gradients.features import Split
 from pyfront.gradients.losses import as_losses, loss_values
+from pyfront.optimizer.agreement import meet, shares_of
 from pyfront.optimizer.arithmetic import (
     Arithmetic,
     DecidesOnDevice,
     DeviceArithmetic,
     HostArithmetic,
+    Squares,
     combined,
 )
 from pyfront.optimizer.batch import Collected, check_finite, gather
@@ -34,6 +38,7 @@ from pyfront.optimizer.roles import (
     parameters_of,
     task_specific,
 )
+from pyfront.optimizer.row_passes import row_passes
 from pyfront.report import Report
 
 __all__ = ["Step"]
@@ -47,6 +52,7 @@ class Step:
     Args:
         method: decides, and has the options and the memory.
         call: what the call was given.
+        processes: those that train the model.
         whole: the losses are those of the whole batch; a micro-batch may be out of the domain.
         overwrites: the direction may be written into the memory of ``.grad``.
 
@@ -63,14 +69,22 @@ class Step:
     """
 
     def __init__(
-        self, method: Method, call: Call, *, whole: bool = True, overwrites: bool = True
+        self,
+        method: Method,
+        call: Call,
+        processes: Processes = ALONE,
+        *,
+        whole: bool = True,
+        overwrites: bool = True,
     ) -> None:
         self.method = method
         self.call = call
+        self.processes = processes
         self.whole = whole
         self.parameters = parameters_of(method.param_groups)
         self.params = [p for p in self.parameters if p.requires_grad]
-        self.targets = self.params if overwrites else [p.detach() for p in self.params]
+        targets = self.params if overwrites else [p.detach() for p in self.params]
+        self.targets = processes.local(targets)
         if not self.params:
             raise ValueError("base: no parameter of this optimizer requires a gradient")
         self.collected: Collected | None = method._shared.collected
@@ -82,7 +96,7 @@ class Step:
         self.values = self.arithmetic.values(plain, self.batch.names)
         if self.collected is not None:
             self.values[: self.batch.tasks] += self.collected.values
-        if isinstance(self.values, np.ndarray):
+        if isinstance(self.values, np.ndarray) and not processes.several:
             self.look(self.values)
         self.second = self._checked_second()
         self.due = self._is_due()
@@ -90,13 +104,21 @@ class Step:
         self.product: FloatArray | None = None
         self.owners: ParameterValues[int] | None = None  # the task that each parameter belongs to
         self.memory = method.settled()  # as it will be after the call
+        self.shares = shares_of(call.share, self.batch, self.collected is not None, processes)
+        self.factors = np.ones(len(self.batch.losses))  # W n_i / N of this process, for each loss
+        self.without_data: list[int] = []
+
+    def meet(self) -> None:
+        """Take the losses of all processes; what is wrong on one of them is raised on all."""
+        if self.processes.several:
+            meet(self)
 
     # --------------------------------------------------------------------------------- the sequence
 
     def run(self) -> tuple[Report, Row]:
         """Return the decision, and the direction that is fit to be ``.grad``."""
         if self.one_pass:
-            report = self.arithmetic.decide(self, None)
+            report = self.decided(None)
             if self.method.needs == "products":
                 direction, self.product = product_pass(self, report)
             else:
@@ -113,7 +135,7 @@ class Step:
         for p in self.parameters:
             if not p.requires_grad:
                 p.grad = None  # a frozen parameter must not move on an old direction
-        assign(self.params, direction)
+        assign(self.params, self.processes.placed(self.params, direction))
         self.commit_decision(report)
 
     def commit_decision(self, report: Report) -> None:
@@ -132,17 +154,7 @@ class Step:
 
     def rows(self) -> list[Row]:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
-        batch, split = self.batch, self.split
-        m, params, names = batch.tasks, self.params, batch.names
-        retain = self.call.retain_graph
-        if split is None:
-            rows = self.engine.rows(batch.losses, params, retain_graph=retain, names=names)
-        else:
-            rows = split.rows(names, retain or len(batch.losses) > m)
-            extra = batch.losses[m:]  # not split: it may reach the trunk beside the features
-            for row in self.engine.rows(extra, params, retain_graph=True, names=names[m:]):
-                rows.append([*row, *[None] * (len(rows[0]) - len(params))])
-        return rows if self.collected is None else self.collected.plus(rows)
+        return self.processes.averaged(lambda send: row_passes(self, send), len(self.batch.losses))
 
     def _by_rows(self) -> tuple[Report, Row]:
         gradients = TaskGradients(self.rows())
@@ -151,11 +163,17 @@ class Step:
         if self.method.upper_bound:
             outside = list(range(len(self.params)))
         squares = self.arithmetic.squares(gradients, outside)
-        report = self.arithmetic.decide(self, squares)
+        report = self.decided(squares)
         weights = self._with_fixed(self.arithmetic.weights(report, gradients))
         plain = own if self.method.task_gradients == "own" else None
         direction = combined(
-            gradients, weights, self.targets, plain, self.split, self.call.retain_graph
+            gradients,
+            weights,
+            self.targets,
+            plain,
+            self.split,
+            self.call.retain_graph,
+            self.processes,
         )
         if self.batch.scaled:
             report = self.arithmetic.checked(self, report, direction)
@@ -163,15 +181,38 @@ class Step:
 
     def weighted_pass(self, report: Report) -> Row:
         """Return Σ_j w_j g_j with the fixed loss by one backward pass."""
-        weights = self.weights_with_fixed(report)
-        return weighted_gradient(
-            self.batch.losses,
-            weights.tolist(),
-            self.params,
-            self.engine,
-            self.call.retain_graph,
-            self.arithmetic.poison(self),
-        )
+        weights = self.weights_with_fixed(report).tolist()
+        terms = [
+            (loss, w)
+            for task, (loss, w) in enumerate(zip(self.batch.losses, weights, strict=True))
+            if task not in self.without_data
+        ]
+
+        def one_pass() -> Row:
+            if not terms:
+                return [None] * len(self.params)
+            return weighted_gradient(
+                [loss for loss, _ in terms],
+                [w for _, w in terms],
+                self.params,
+                self.engine,
+                self.call.retain_graph,
+                self.arithmetic.poison(self),
+            )
+
+        return self.averaged(one_pass)
+
+    def averaged(self, one_pass: Callable[[], Row]) -> Row:
+        """Return the mean over the processes of what one pass gives."""
+        return self.processes.averaged(lambda send: [send(one_pass())], 1)[0]
+
+    def decided(self, squares: Squares | None) -> Report:
+        """Return the method's decision, with the same weights on all processes."""
+        report = self.arithmetic.decide(self, squares)
+        if not self.processes.several:
+            return report
+        same = self.processes.same_weights(report.weights.numpy())
+        return replace(report, weights=torch.from_numpy(same))
 
     @property
     def one_pass(self) -> bool:
@@ -180,7 +221,7 @@ class Step:
         if self.collected is not None or method.task_gradients == "own" or not self.sound:
             return False
         if method.needs == "products":  # a product is over all parameters
-            return method.gramian_over == "all"
+            return method.gramian_over == "all" and not self.processes.sharded
         return method.needs == "losses" or not self.due
 
     @property
@@ -194,7 +235,7 @@ class Step:
         """Take the losses on the host and check them."""
         m = self.batch.tasks
         self.values = values
-        self.sound = check_finite(values, m, self.batch.scaled)
+        self.sound &= check_finite(values, m, self.batch.scaled)
         if self.sound and self.whole:
             self.method.check_losses(values[:m])
 
@@ -217,8 +258,8 @@ class Step:
     # ------------------------------------------------------------------------------------ the parts
 
     def _arithmetic(self) -> Arithmetic:
-        if not on_cuda(self.batch.losses[0], self.params):
-            return HostArithmetic()
+        if self.processes.several or not on_cuda(self.batch.losses[0], self.params):
+            return HostArithmetic(self.processes)
         if cuda.capturing(self.batch.losses[0].device) and self.method.report is None:
             raise RuntimeError(
                 "a CUDA graph of the first step would set what the optimizers keep to its first "
@@ -238,7 +279,11 @@ class Step:
         shared = self.method._shared
         looked = self.one_pass and shared.values.get("reaching") != self.batch.tasks
         engine = choose_engine(
-            self.method.engine, self.batch.losses, self.params if looked else None
+            self.method.engine,
+            self.batch.losses,
+            self.params if looked and not self.processes.sharded else None,
+            replicas=self.processes.several and not self.processes.sharded,
+            sharded=self.processes.sharded,
         )
         if looked:
             shared.values["reaching"] = self.batch.tasks
@@ -263,6 +308,10 @@ class Step:
     def _checked_second(self) -> list[Tensor] | None:
         if self.call.second is None:
             return None
+        if self.processes.sharded:
+            raise ValueError(
+                "second: a product of two batches cannot be taken of sharded parameters"
+            )
         second = as_losses(self.call.second, name="second")
         if len(second) != self.batch.tasks:
             raise ValueError(f"second: expected {self.batch.tasks} losses, got {len(second)}")

@@ -1,0 +1,69 @@
+"""The backward passes of a step whose method needs every task's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyfront.backend.task_gradients import Row, add_rows
+from pyfront.distributed.processes import Arrived
+
+if TYPE_CHECKING:
+    from pyfront.optimizer.step import Step
+
+__all__ = ["row_passes"]
+
+
+def row_passes(step: Step, arrived: Arrived) -> list[Row]:
+    """Give each task gradient of this process to ``arrived``; return what that returns.
+
+    Gradients of micro-batches before are in them. The fixed loss, if there is one, comes last.
+    """
+    batch, split = step.batch, step.split
+    m, params, names = batch.tasks, step.params, batch.names
+    retain = step.call.retain_graph
+    send = arrived if step.collected is None else _with_collected(step, arrived)
+    if split is None:
+        return _by_engine(step, range(len(batch.losses)), send, retain)
+    rows = split.rows(names, retain or len(batch.losses) > m, send)
+    # the fixed loss is not split: it may reach the trunk beside the features
+    for row in _by_engine(step, range(m, len(batch.losses)), send, retain=True):
+        rows.append([*row, *[None] * (len(rows[0]) - len(params))])
+    return rows
+
+
+def _by_engine(step: Step, tasks: Sequence[int], send: Arrived, retain: bool) -> list[Row]:
+    batch, absent = step.batch, step.without_data
+    runs = [[task] for task in tasks] if absent else [list(tasks)]
+    last = max((task for task in tasks if task not in absent), default=-1)
+    rows: list[Row] = []
+    for run in runs:
+        if run and run[0] in absent:
+            rows.append(send([None] * len(step.params)))
+            continue
+        rows += step.engine.rows(
+            [batch.losses[task] for task in run],
+            step.params,
+            retain_graph=retain or (bool(absent) and run[0] != last),
+            names=[batch.names[task] for task in run],
+            arrived=send,
+        )
+    return rows
+
+
+def _with_collected(step: Step, arrived: Arrived) -> Arrived:
+    """Return a function that adds the micro-batches' gradient to each row that arrives."""
+    assert step.collected is not None
+    waiting = iter(zip(step.collected.rows, step.factors.tolist(), strict=False))
+
+    def summed(row: Row) -> Row:
+        before, factor = next(waiting, (None, 1.0))
+        if before is None:
+            return arrived(row)
+        if len(before) != len(row):
+            raise ValueError("losses: the parameters have changed since accumulate()")
+        if factor != 1.0:
+            before = [None if g is None else factor * g for g in before]
+        return arrived(add_rows(before, row))
+
+    return summed

@@ -1,0 +1,234 @@
+"""Training runs that are the same in one process on the whole batch and in several on parts."""
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+import pyfront
+
+STEPS, BATCH = 12, 16
+
+
+class ThreeHeads(nn.Module):
+    """A trunk, a head for each of three tasks, and a parameter that nothing reaches."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Linear(6, 8)
+        self.heads = nn.ModuleList([nn.Linear(8, k) for k in (3, 2, 1)])
+        self.unused = nn.Parameter(torch.ones(2))
+        self.double()
+
+    def forward(self, x):
+        z = torch.tanh(self.trunk(x))
+        return [z, *(head(z) for head in self.heads)]
+
+
+def losses_of(outputs, y):
+    """Three losses with different scales; their means over parts of a batch are its own."""
+    a, b, c = (((o - t.to(o.dtype)) ** 2).mean() for o, t in zip(outputs, y, strict=True))
+    return [a + 0.1, 3.0 * b + 0.2, 0.3 * c + 0.1]
+
+
+TARGETS = [torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, -2.0]), torch.tensor([-1.5])]
+
+
+def batches(seed=1, size=BATCH):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, 6, generator=generator).double() for _ in range(STEPS)]
+
+
+def part(x, rank, world):
+    return x[rank::world]
+
+
+def sgd(params):
+    return torch.optim.SGD(params, lr=0.05, momentum=0.9)
+
+
+def adamw(params):
+    return torch.optim.AdamW(params, lr=0.01, weight_decay=0.1)
+
+
+R = [0.5, 0.3, 0.2]
+VECTORS = np.array([[0.8, 0.4, 0.3], [0.3, 0.8, 0.5]])
+
+METHODS = {
+    "EPO": lambda base, **o: pyfront.EPO(base, R, **o),
+    "MGDA": pyfront.MGDA,
+    "ParetoMTL": lambda base, **o: pyfront.ParetoMTL(base, VECTORS, 0, warmup_steps=4, **o),
+    "LinearScalarization": lambda base, **o: pyfront.LinearScalarization(base, R, **o),
+    "PreferenceFeedback": lambda base, **o: pyfront.PreferenceFeedback(base, R, **o),
+    "SmoothTchebycheff": lambda base, **o: pyfront.SmoothTchebycheff(base, R, **o),
+    "UncertaintyWeighting": lambda base, **o: pyfront.UncertaintyWeighting(base, 3, **o),
+    "DynamicWeightAverage": pyfront.DynamicWeightAverage,
+    "GradNorm": pyfront.GradNorm,
+    "FERERO": lambda base, **o: pyfront.FERERO(base, R, **o),
+    "SingleLoopMGDA": pyfront.SingleLoopMGDA,
+    **{name: getattr(pyfront, name) for name in ("AlignedMTL", "CAGrad", "ConFIG", "DBMTL")},
+    **{name: getattr(pyfront, name) for name in ("FairGrad", "FAMO", "IMTLG", "NashMTL")},
+    **{name: getattr(pyfront, name) for name in ("PCGrad", "UPGrad")},
+}
+
+
+def mode(**options):
+    return dict(options)
+
+
+# what a run may do otherwise than a plain one
+RUNS = {
+    **{name: mode(method=name) for name in METHODS},
+    "adamw": mode(base=adamw),
+    "adamw, one pass": mode(method="PreferenceFeedback", base=adamw),
+    "float32": mode(dtype=torch.float32, lr=0.002),
+    "every": mode(options={"every": 3}),
+    "smoothed": mode(options={"weight_smoothing": 0.8}),
+    "shared": mode(options={"gramian_over": "shared"}),
+    "own": mode(options={"gramian_over": "shared", "task_gradients": "own", "scale": "sum"}),
+    "clipped": mode(clip=0.5),
+    "fixed": mode(fixed=True),
+    "fixed, one pass": mode(method="PreferenceFeedback", fixed=True),
+    "fixed, products": mode(method="SingleLoopMGDA", fixed=True),
+    "micro-batches": mode(micro=2),
+    "scaler": mode(scaler=True, base=adamw),
+    "closure": mode(closure=True),
+    "products by a closure": mode(
+        method="SingleLoopMGDA", closure=True, options={"products": "forward"}
+    ),
+    "second batch": mode(method="SingleLoopMGDA", second=True),
+    "features": mode(features=True),
+    "upper bound": mode(features=True, options={"upper_bound": True}),
+    "preference of a call": mode(one_off=True),
+}
+
+
+def run(name, rank, world, wrap, *, group=None, steps=STEPS, uneven=False):
+    """Return the parameters after training, and the weights of each step."""
+    how = RUNS[name]
+    model = wrap(ThreeHeads().to(how.get("dtype", torch.float64)))
+    params = list(model.parameters())
+    base = how.get("base", sgd)(params)
+    base.param_groups[0]["lr"] = how.get("lr", base.param_groups[0]["lr"])
+    options = dict(how.get("options", {}))
+    if group is not None:
+        options["process_group"] = group
+    opt = METHODS[how.get("method", "EPO")](base, **options)
+    weights = []
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0) if how.get("scaler") else None
+    seconds = batches(seed=7)
+    for x, x2 in zip(batches()[:steps], seconds, strict=False):
+        x, x2 = x.to(params[0].dtype), x2.to(params[0].dtype)
+        mine = slice(0, 12) if uneven and rank == 0 else slice(12, 16)
+        x = x[mine] if uneven and world > 1 else part(x, rank, world)
+        more = {"share": len(x)} if uneven and world > 1 else {}
+        report = one_step(opt, base, model, params, x, part(x2, rank, world), how, scaler, more)
+        weights.append(report.weights)
+    return {
+        "parameters": [_full(p) for p in params],
+        "weights": torch.stack(weights),
+        "losses": report.losses,
+    }
+
+
+def one_step(opt, base, model, params, x, x2, how, scaler, more):
+    if how.get("one_off"):
+        more = {**more, "preference": (0.2 + 0.6 * torch.rand(3, generator=_generator)).tolist()}
+    if how.get("closure"):
+        return opt.step(lambda: losses_of(model(x)[1:], TARGETS), **more)
+    micro = how.get("micro", 1)
+    pieces = x.chunk(micro)
+    for piece in pieces[:-1]:
+        opt.accumulate([loss / micro for loss in losses_of(model(piece)[1:], TARGETS)])
+    z, *outputs = model(pieces[-1])
+    losses = [loss / micro for loss in losses_of(outputs, TARGETS)]
+    if how.get("fixed"):
+        more = {**more, "fixed": 0.01 * (z**2).mean()}
+    if how.get("second"):
+        more = {**more, "second": losses_of(model(x2)[1:], TARGETS)}
+    if how.get("features"):
+        more = {**more, "features": z}
+    if scaler is not None:
+        report = opt.backward(losses, scaler=scaler, **more)
+        scaler.unscale_(opt)
+        torch.nn.utils.clip_grad_norm_(params, 10.0)
+        scaler.step(opt)
+        scaler.update()
+        return report
+    report = opt.backward(losses, **more)
+    if "clip" in how:
+        torch.nn.utils.clip_grad_norm_(params, how["clip"])
+    opt.step()
+    return report
+
+
+_generator = torch.Generator().manual_seed(3)
+
+
+def _full(p):
+    found = p.full_tensor() if hasattr(p, "full_tensor") else p
+    return found.detach().clone()
+
+
+def train(names, rank, world, wrap=lambda model: model, **how):
+    """Return the result of each run, or the error of one that failed."""
+    found = {}
+    for name in names:
+        _generator.manual_seed(3)
+        found[name] = run(name, rank, world, wrap, **how)
+    return found
+
+
+# --------------------------------------------------------------------------------- in the processes
+
+
+def ddp(rank, world, names):
+    return train(names, rank, world, DistributedDataParallel, group=dist.group.WORLD)
+
+
+def bare(rank, world, names):
+    return train(names, rank, world, group=dist.group.WORLD)
+
+
+def uneven(rank, world):
+    return train(UNEVEN, rank, world, DistributedDataParallel, group=dist.group.WORLD, uneven=True)
+
+
+UNEVEN = ["EPO", "PreferenceFeedback", "SingleLoopMGDA", "micro-batches", "fixed", "features"]
+
+
+def without_data(rank, world):
+    """Train where the second task has examples on rank 0 alone; on rank 1 its loss is NaN."""
+    found = {}
+    for name in ("MGDA", "PreferenceFeedback"):
+        model = ThreeHeads()
+        opt = METHODS[name](sgd(model.parameters()))
+        if world > 1:
+            opt.process_group = dist.group.WORLD
+        for x in batches():
+            mine = part(x, rank, world)
+            losses = losses_of(model(mine)[1:], TARGETS)
+            losses[1] = losses_of(model(part(x, 0, 2) if rank == 0 else x[:0])[1:], TARGETS)[1]
+            if world > 1:
+                opt.step(losses, share=[8, 8 if rank == 0 else 0, 8])
+            else:
+                opt.step(losses)
+        found[name] = {"parameters": [_full(p) for p in model.parameters()]}
+    return found
+
+
+# --------------------------------------------------------------------------------- sharded models
+
+
+def _sharded(model):
+    from torch.distributed.fsdp import fully_shard
+
+    for module in (model.trunk, *model.heads):
+        fully_shard(module)
+    return fully_shard(model)
+
+
+def fsdp2(rank, world, names):
+    return train(names, rank, world, _sharded)
