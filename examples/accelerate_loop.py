@@ -1,0 +1,49 @@
+"""Accelerate: prepare, micro-batches, mixed precision, and a state that is saved and loaded.
+
+Run ``python examples/accelerate_loop.py``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from two_tasks import PREFERENCE, TwoTasks, balance, batches, losses
+
+import pyfront
+
+
+def train(
+    epochs: int,
+    *,
+    micro_batches: int = 1,
+    precision: str = "no",
+    save: Path | None = None,
+    load: Path | None = None,
+    log: Any = None,
+) -> torch.nn.Module:
+    """Train, loading the state before and saving it after; return the model."""
+    accelerator = Accelerator(
+        cpu=True, gradient_accumulation_steps=micro_batches, mixed_precision=precision
+    )
+    model = TwoTasks()
+    opt = pyfront.EPO(torch.optim.Adam(model.parameters(), lr=0.02), PREFERENCE)
+    model, prepared = accelerator.prepare(model, opt)
+    if load is not None:
+        accelerator.load_state(str(load))
+    for batch in batches(epochs):
+        with accelerator.accumulate(model):
+            accelerator.backward(opt.scalarize(losses(model, batch)))
+            prepared.step()
+            prepared.zero_grad()
+        if log is not None:
+            log(opt.metrics())
+    if save is not None:
+        accelerator.save_state(str(save))
+    return accelerator.unwrap_model(model)
+
+
+if __name__ == "__main__":
+    print(f"accelerate: r1 l1 / (r2 l2) = {balance(train(60)):.3f}")
+    print(f"two micro-batches: {balance(train(120, micro_batches=2)):.3f}")
+    print(f"bf16: {balance(train(60, precision='bf16')):.3f}")

@@ -1,0 +1,106 @@
+"""Lightning: automatic optimization, manual optimization and Fabric, with one scalar in each.
+
+Run ``python examples/lightning_loops.py``.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
+from two_tasks import BATCHES, PREFERENCE, TwoTasks, balance, batches, data, losses
+
+import pyfront
+
+
+class Automatic(lightning.LightningModule):
+    """Lightning clears the gradients, calls backward on the scalar, and steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = TwoTasks()
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Return one scalar for Lightning's backward."""
+        opt = self.optimizers()
+        scalar = opt.scalarize(losses(self.model, batch))
+        self.log_dict(opt.metrics())
+        return scalar
+
+    def configure_optimizers(self) -> Any:
+        """Wrap Adam."""
+        base = torch.optim.Adam(self.parameters(), lr=0.02)
+        return pyfront.EPO(base, PREFERENCE)
+
+
+class Manual(Automatic):
+    """The user clears, calls backward and steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Make one step."""
+        opt = self.optimizers()
+        opt.zero_grad()
+        self.manual_backward(opt.scalarize(losses(self.model, batch)))
+        opt.step()
+        self.log_dict(opt.metrics())
+
+
+def trained(
+    module: lightning.LightningModule,
+    folder: str | Path,
+    epochs: int,
+    resume: str | None = None,
+    **options: Any,
+) -> lightning.Trainer:
+    """Train a module on the CPU and return the trainer."""
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        logger=CSVLogger(folder),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **options,
+    )
+    loader = DataLoader(data(), batch_size=64 // BATCHES)
+    trainer.fit(module, loader, ckpt_path=resume)
+    return trainer
+
+
+def fabric_trained(
+    epochs: int, checkpoint: Path | None = None, resume: Path | None = None, precision: Any = None
+) -> torch.nn.Module:
+    """Train with Fabric; load ``resume`` before and save ``checkpoint`` after it."""
+    fabric = lightning.Fabric(accelerator="cpu", devices=1, precision=precision)
+    model = TwoTasks()
+    opt = pyfront.EPO(torch.optim.Adam(model.parameters(), lr=0.02), PREFERENCE)
+    model, opt = fabric.setup(model, opt)
+    if resume is not None:
+        fabric.load(resume, {"model": model, "opt": opt})
+    for batch in batches(epochs):
+        opt.zero_grad()
+        with fabric.autocast():  # Fabric forbids the passes of scalarize() on model(x) itself
+            found = losses(model.module, batch)
+        fabric.backward(opt.scalarize(found))
+        opt.step()
+    if checkpoint is not None:
+        fabric.save(checkpoint, {"model": model, "opt": opt})
+    return model
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        for module in (Automatic(), Manual()):
+            trained(module, folder, epochs=60)
+            print(f"{type(module).__name__}: r1 l1 / (r2 l2) = {balance(module.model):.3f}")
+    print(f"Fabric: r1 l1 / (r2 l2) = {balance(fabric_trained(60)):.3f}")
