@@ -16,6 +16,9 @@ METHODS = {
     "pareto_mtl": lambda base, **o: pyfront.ParetoMTL(base, VECTORS, 2, **o),
     "uncertainty": lambda base, **o: UncertaintyWeighting(base, 2, lr=0.01, **o),
     "feedback": lambda base, **o: pyfront.PreferenceFeedback(base, [0.7, 0.3], **o),
+    "constraint": lambda base, **o: pyfront.ConstraintFeedback(
+        base, objective=0, bounds={1: 0.2}, **o
+    ),
     "ferero": lambda base, **o: pyfront.FERERO(base, [0.7, 0.3], **o),
     "smooth": lambda base, **o: pyfront.SmoothTchebycheff(base, [0.7, 0.3], **o),
     "mirror": lambda base, **o: pyfront.MirrorTchebycheff(base, [0.7, 0.3], **o),
