@@ -1,6 +1,7 @@
 #include "gramian/gramian.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -288,6 +289,29 @@ void combine(const GradientTable& jacobian, std::span<const double> weights,
     const std::span own(rows.data() + m * static_cast<std::size_t>(worker), m);
     combine_chunk(kernels, jacobian, weights, direction, chunks, chunks.count - 1 - chunk, own);
   });
+}
+
+bool all_finite(const GradientTable& table, int threads, std::size_t simd) {
+  const auto& kernels = *usable_kernels().at(simd);
+  const Chunks chunks(table, table.tasks);
+  const auto bytes = 4.0 * static_cast<double>(chunks.total() * table.tasks);
+  std::atomic<bool> finite{true};
+  const auto look = [&](int, std::int64_t chunk) {
+    const auto end = chunks.end(chunk);
+    auto block = chunks.block_of(chunks.begin(chunk));
+    for (auto k = chunks.begin(chunk); k < end && finite.load(std::memory_order_relaxed);) {
+      while (chunks.offset(block + 1) <= k) ++block;
+      const auto stop = std::min(end, chunks.offset(block + 1));
+      for (std::int64_t task = 0; task < table.tasks; ++task) {
+        if (table.at(task, block) == nullptr) continue;
+        const auto* source = element(table, task, block, k - chunks.offset(block));
+        if (!kernels.finite(source, table.dtype(block), stop - k)) finite.store(false);
+      }
+      k = stop;
+    }
+  };
+  parallel_for(chunks.count, chunks.workers(threads, bytes / bytes_a_ns), look);
+  return finite.load();
 }
 
 }  // namespace pyfront

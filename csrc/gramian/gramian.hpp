@@ -25,4 +25,7 @@ void gramian(const GradientTable& jacobian, std::span<double> c, int threads, st
 void combine(const GradientTable& jacobian, std::span<const double> weights,
              const GradientTable& direction, int threads, std::size_t simd = 0);
 
+// Whether no gradient holds NaN or infinity. Nothing is squared, so that nothing can overflow.
+bool all_finite(const GradientTable& table, int threads, std::size_t simd = 0);
+
 }  // namespace pyfront

@@ -36,6 +36,8 @@ struct GramianKernels {
   // caches.
   void (*weighted_sum)(const void* const* rows, DType dtype, const double* weights,
                        std::int64_t tasks, std::int64_t count, void* out, bool streaming);
+  // Whether none of `count` elements is NaN or infinite.
+  bool (*finite)(const void* source, DType dtype, std::int64_t count);
 };
 
 #if defined(__x86_64__)

@@ -243,6 +243,19 @@ void weighted_sum(const void* const* sources, const double* weights, std::int64_
   if (streaming) Simd::fence();
 }
 
+// NaN and infinity are the numbers whose exponent is all ones: `exponent` has ones there alone.
+template <class Bits>
+bool finite(const void* source, std::int64_t count, Bits exponent) {
+  const auto* x = static_cast<const unsigned char*>(source);
+  Bits found = 0;
+  for (std::int64_t k = 0; k < count; ++k) {
+    Bits bits;
+    __builtin_memcpy(&bits, x + k * std::int64_t{sizeof(Bits)}, sizeof(Bits));
+    found = static_cast<Bits>(found | static_cast<Bits>((bits & exponent) == exponent));
+  }
+  return found == 0;
+}
+
 // Calls f with the element type of `dtype`.
 template <class F>
 void with_type(DType dtype, const F& f) {
@@ -279,4 +292,18 @@ constexpr GramianKernels kernels{
           with_type(dtype, [&](auto t) {
             weighted_sum<typename decltype(t)::type>(rows, weights, tasks, count, out, streaming);
           });
+        },
+    .finite =
+        [](const void* source, DType dtype, std::int64_t count) {
+          switch (dtype) {
+            case DType::float32:
+              return finite<std::uint32_t>(source, count, 0x7f800000u);
+            case DType::float64:
+              return finite<std::uint64_t>(source, count, 0x7ff0000000000000u);
+            case DType::bfloat16:
+              return finite<std::uint16_t>(source, count, 0x7f80u);
+            case DType::float16:
+              return finite<std::uint16_t>(source, count, 0x7c00u);
+          }
+          return false;
         }};

@@ -79,6 +79,12 @@ void combine(const pf::TensorTable& table, const Array& weights, const pf::Tenso
   pf::combine(in, w, out, threads, simd);
 }
 
+bool all_finite(const pf::TensorTable& table, int threads, std::size_t simd) {
+  expect_cpu(table, "gradients");
+  const py::gil_scoped_release release;
+  return pf::all_finite(table.view(), threads, simd);
+}
+
 using MinNorm = std::tuple<Array, double, pf::Status>;
 
 MinNorm min_norm(const Array& gramian, const std::optional<Array>& linear,
@@ -273,6 +279,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("gramian", &gramian, py::arg("table"), py::arg("threads"), py::arg("simd") = 0);
   m.def("combine", &combine, py::arg("table"), py::arg("weights"), py::arg("direction"),
         py::arg("threads"), py::arg("simd") = 0);
+  m.def("all_finite", &all_finite, py::arg("table"), py::arg("threads"), py::arg("simd") = 0);
   m.def("min_norm", &min_norm, py::arg("gramian"), py::arg("linear") = py::none(),
         py::arg("start") = py::none(), py::arg("max_iterations") = 0);
   m.def("dual_cone", &dual_cone, py::arg("gramian"), py::arg("floors"));

@@ -22,6 +22,8 @@ __all__ = [
     "COMPILED_NODE",
     "CONVERSION_NODE",
     "GRAPH_ERRORS",
+    "MULTIPLICATION_NODE",
+    "NO_GRAPH",
     "UNSUPPORTED_PRODUCTS",
     "autograd_log_is_on",
     "copy_all",
@@ -29,19 +31,22 @@ __all__ = [
     "has_hooks",
     "in_backward_pass",
     "leaf_of",
+    "multiplier_of",
     "outside_compile",
     "preserved_versions",
     "version_of",
+    "was_unscaled",
     "without_subclass_functions",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 RunBackward: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
 
-# Names of autograd nodes: of a reentrant checkpoint, a compiled graph, a conversion of the dtype.
+# Names of autograd nodes: a reentrant checkpoint, a compiled graph, another dtype, a product.
 CHECKPOINT_NODE = "CheckpointFunctionBackward"
 COMPILED_NODE = "CompiledFunctionBackward"
 CONVERSION_NODE = "ToCopyBackward0"
+MULTIPLICATION_NODE = "MulBackward0"
 
 # What torch says of a graph that cannot be used, and what we call it.
 GRAPH_ERRORS = {
@@ -50,6 +55,9 @@ GRAPH_ERRORS = {
     "backward through the graph a second time": "freed",
     "modified by an inplace operation": "changed",
 }
+
+# What torch says of a derivative that is asked for where gradients are disabled.
+NO_GRAPH = "does not require grad"
 
 # What torch says where the formula of a product is missing.
 UNSUPPORTED_PRODUCTS = (
@@ -159,6 +167,29 @@ def has_hooks(tensors: Sequence[Tensor]) -> bool:
     False without the name: the hook then runs once more than it should.
     """
     return any(getattr(tensor, "_backward_hooks", None) for tensor in tensors)
+
+
+def multiplier_of(tensor: Tensor) -> Tensor | None:
+    """Return the scalar tensor that ``tensor`` is a multiple of, None where the graph shows none.
+
+    None for every tensor without the names.
+    """
+    node = tensor.grad_fn
+    if node is None or node.name() != MULTIPLICATION_NODE:
+        return None
+    factor = getattr(node, "_saved_other", None)
+    return factor if isinstance(factor, Tensor) and factor.numel() == 1 else None
+
+
+def was_unscaled(scaler: object) -> bool:
+    """Return whether a gradient scaler has unscaled an optimizer's gradients since its update.
+
+    True for every scaler without the names: what is forgotten is then not noticed.
+    """
+    states = _found(scaler, "_per_optimizer_states")
+    if states is None:
+        return True
+    return any(_found(state.get("stage"), "name") == "UNSCALED" for state in states.values())
 
 
 def autograd_log_is_on() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -12,7 +13,17 @@ from pyfront._utils.arguments import FloatArray
 from pyfront.backend import _core
 from pyfront.backend import cuda as devices
 
-__all__ = ["Row", "TaskGradients", "add_rows", "assign", "direction_buffers"]
+__all__ = [
+    "Row",
+    "TaskGradients",
+    "add_rows",
+    "all_finite",
+    "as_complex",
+    "as_real",
+    "assign",
+    "direction_buffers",
+    "largest_entry",
+]
 
 Row: TypeAlias = Sequence[Tensor | None]
 
@@ -164,6 +175,47 @@ def assign(params: Sequence[Tensor], direction: Sequence[Tensor | None]) -> None
             p.grad = d if fits else torch.empty_like(p, requires_grad=False).copy_(d)
     if written:
         torch.autograd.graph.increment_version(written)  # autograd does not see the core write
+
+
+def all_finite(tensors: Row) -> bool:
+    """Whether no tensor holds NaN or infinity; it waits for a CUDA device."""
+    if not any(t is not None and t.is_complex() for t in tensors):
+        table = _core.TensorTable([tensors], Tensor)
+        if table.device < 0 and not table.irregular:
+            return _core.all_finite(table, torch.get_num_threads())
+    return bool(largest_entry(tensors).isfinite())
+
+
+def largest_entry(tensors: Row) -> Tensor:
+    """The largest magnitude of an entry where the tensors are; NaN where one is NaN, 0 for none."""
+    values = [t.coalesce().values() if t.is_sparse else t for t in tensors if t is not None]
+    values = [v for v in as_real(values) if v is not None and v.numel() > 0]  # torch wants some
+    return torch.nn.utils.get_total_norm(values, norm_type=math.inf)
+
+
+# ------------------------------------------------------------------------------- complex parameters
+
+
+def as_real(row: Row) -> Row:
+    """Complex entries as their real and imaginary parts, [..., 2], in the same memory.
+
+    For these the inner product of two gradients is Re⟨g_i, g_j⟩, as a real loss asks for.
+    """
+    if not any(t is not None and t.is_complex() for t in row):
+        return row
+    return [
+        t if t is None or not t.is_complex() else torch.view_as_real(t.resolve_conj()) for t in row
+    ]
+
+
+def as_complex(row: Row, like: Sequence[Tensor]) -> Row:
+    """Undo :func:`as_real` where the tensor ``like`` an entry is complex."""
+    if not any(t.is_complex() for t in like):
+        return row
+    return [
+        d if d is None or d.is_complex() or not t.is_complex() else torch.view_as_complex(d)
+        for d, t in zip(row, like, strict=True)
+    ]
 
 
 def add_rows(a: Row, b: Row) -> Row:

@@ -20,7 +20,13 @@ from pyfront.gradients.graph import has_reentrant_checkpoint, reaches
 from pyfront.gradients.losses import widened
 from pyfront.gradients.steal_engine import StealEngine
 
-__all__ = ["ENGINES", "EngineName", "choose_engine", "weighted_gradient"]
+__all__ = [
+    "ENGINES",
+    "EngineName",
+    "choose_engine",
+    "refuse_reentrant_checkpoint",
+    "weighted_gradient",
+]
 
 EngineName: TypeAlias = Literal["auto", "grad", "steal"]
 
@@ -31,6 +37,7 @@ def choose_engine(
     name: EngineName,
     losses: Sequence[Tensor],
     params: Sequence[Tensor] | None = None,
+    others: Sequence[Tensor] = (),
     *,
     replicas: bool = False,
     sharded: bool = False,
@@ -42,6 +49,7 @@ def choose_engine(
         losses: m scalar tensors.
         params: where given, each loss must reach one of these as far as the graph shows it; a graph
             does not show the parameters inside a reentrant checkpoint.
+        others: further losses that the engine is to serve.
         replicas: no hook of a parameter may run, and only ``"grad"`` runs none.
         sharded: gradients are made by hooks, and only ``"steal"`` runs them.
 
@@ -49,7 +57,7 @@ def choose_engine(
         ValueError: a loss that reaches none of ``params``, or an engine that is wrong for a
             reentrant checkpoint in the graph, or for these processes.
     """
-    reentrant = has_reentrant_checkpoint(losses)
+    reentrant = has_reentrant_checkpoint([*losses, *others])
     if sharded:
         if name == "grad":
             raise ValueError("engine='grad': sharded parameters need 'steal', or 'auto'")
@@ -65,16 +73,29 @@ def choose_engine(
     else:
         engine = GradEngine(hooks=False) if replicas else ENGINES[name]()
     if reentrant and not engine.checkpoints:
-        raise ValueError(
-            f"engine={name!r}: the losses hold a reentrant checkpoint of activations, whose "
-            "parameters this engine would leave without a gradient; set engine='auto', or "
-            "checkpoint with use_reentrant=False"
-        )
+        raise _reentrant(f"engine={name!r}", "set engine='auto', or ")
     if params is not None and not reentrant:
         for task, loss in enumerate(losses):
             if not reaches(loss, params):
                 check_reached(f"losses[{task}]", ())
     return engine
+
+
+def refuse_reentrant_checkpoint(losses: Sequence[Tensor], what: str) -> None:
+    """Raise a ``ValueError`` that names ``what`` where the graph holds a reentrant checkpoint.
+
+    For whatever no engine is right for on such a graph: the parameters inside are reached by a
+    whole ``backward`` alone, which stops nowhere and lets every hook of theirs run.
+    """
+    if has_reentrant_checkpoint(losses):
+        raise _reentrant(what)
+
+
+def _reentrant(what: str, instead: str = "") -> ValueError:
+    return ValueError(
+        f"{what}: the losses hold a reentrant checkpoint of activations, whose parameters would be "
+        f"left without a gradient; {instead}checkpoint with use_reentrant=False"
+    )
 
 
 def weighted_gradient(

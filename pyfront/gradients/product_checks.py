@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE
-from pyfront.backend.task_gradients import Row
+from pyfront.backend.task_gradients import Row, as_real
 from pyfront.gradients.engine import Engine, NoParameterError, explained
 from pyfront.gradients.engines import weighted_gradient
 from pyfront.gradients.grad_engine import GradEngine
@@ -48,6 +48,7 @@ class Verified:
         self.tasks = 0
         self.kinds: frozenset[str] = frozenset()
         self.flat = False  # a loss has no derivative to see, and rightly so: look every time
+        self.differentiates = False  # the closure, see Replay
 
     def due(self, losses: Sequence[Tensor]) -> bool:
         """Whether a product of these losses is to be verified by a backward pass."""
@@ -225,7 +226,8 @@ def _weighted(
 
 
 def _inner(a: Row, b: Row) -> float:
-    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    both = zip(as_real(a), as_real(b), strict=True)
+    pairs = [(x, y) for x, y in both if x is not None and y is not None]
     return sum((_dense(x).double() * _dense(y).double()).sum().item() for x, y in pairs)
 
 
@@ -235,7 +237,7 @@ def _dense(t: Tensor) -> Tensor:
 
 def _length(row: Row) -> float:
     """Return ‖·‖ of the tensors together."""
-    blocks = [t.coalesce().values() if t.is_sparse else t for t in row if t is not None]
+    blocks = [t.coalesce().values() if t.is_sparse else t for t in as_real(row) if t is not None]
     norms = [torch.linalg.vector_norm(t, dtype=torch.float64).item() for t in blocks]
     return float(np.linalg.norm(norms))
 
@@ -247,5 +249,6 @@ def check_precision(losses: Sequence[Tensor], params: Sequence[Tensor]) -> None:
             if tensor.dtype.itemsize < 4:
                 raise TypeError(
                     f"products='difference': {name}[{index}] is {tensor.dtype}, and a difference "
-                    "in half precision has no digits; set products='double_backward' or 'forward'"
+                    "in half precision has no digits; keep losses and parameters in float32, or "
+                    "set products='double_backward' or 'forward'"
                 )

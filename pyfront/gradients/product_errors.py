@@ -31,9 +31,10 @@ def unsupported(products: str, reason: str) -> RuntimeError:
             "thread, in the closure or around the step, and torch allows one at a time in a "
             "process; let them take turns, or set products='double_backward'"
         )
+    always = "'difference', which every operator supports in float32"
     other = {
-        "double_backward": "give step() a closure and set products='forward' or 'difference'",
-        "forward": "set products='double_backward', or 'difference'",
+        "double_backward": f"give step() a closure and set products='forward', or {always}",
+        "forward": f"set products='double_backward', or {always}",
     }[products]
     if "reentrant" in reason:
         other = "checkpoint with use_reentrant=False, or set products='difference' with a closure"

@@ -31,7 +31,7 @@ from torch.autograd import forward_ad
 
 from pyfront._utils.arguments import FloatArray, VectorLike, choice, require, vector
 from pyfront._utils.torch_private import preserved_versions
-from pyfront.backend.task_gradients import Row
+from pyfront.backend.task_gradients import Row, as_real
 from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.engine import Engine, check_reached, explained
 from pyfront.gradients.engines import weighted_gradient
@@ -295,8 +295,8 @@ def _difference(
     """
     moved = [(p, d) for p, d in zip(params, direction, strict=True) if d is not None]
     theta, length = (
-        torch.stack([t.detach().double().norm() for t in tensors]).norm().item()
-        for tensors in ([p for p, _ in moved], [d for _, d in moved])
+        torch.stack([t.double().norm() for t in as_real(tensors) if t is not None]).norm().item()
+        for tensors in ([p.detach() for p, _ in moved], [d for _, d in moved])
     )
     if length == 0.0:
         return np.zeros(len(before)), np.zeros(len(before)), []
@@ -332,9 +332,9 @@ def _unshared(direction: Row) -> Row:
     for d in direction:
         if d is not None and d.layout is torch.strided:
             storage = d.untyped_storage()
-            whole = storage.nbytes() == d.numel() * d.element_size() and not d.is_neg()
-            if not whole or storage.data_ptr() in seen:
-                d = d.resolve_neg().clone(memory_format=torch.contiguous_format)
+            whole = storage.nbytes() == d.numel() * d.element_size()
+            if not whole or d.is_neg() or d.is_conj() or storage.data_ptr() in seen:
+                d = d.resolve_neg().resolve_conj().clone(memory_format=torch.contiguous_format)
             seen.add(d.untyped_storage().data_ptr())
         out.append(d)
     return out

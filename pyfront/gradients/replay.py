@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyfront._utils.torch_private import NO_GRAPH
+
 __all__ = ["Replay", "check_same"]
 
 
@@ -19,12 +21,19 @@ class Replay:
             depend on nothing that a call changes, but torch's random states: dropout draws the same
             masks again, on the CPU and on CUDA devices. Running statistics of batch normalisation
             are updated by each call.
+
+    Attributes:
+        unit: a gradient scaler's factor, applied when the closure is called again.
+        differentiates: the closure calls autograd itself, as the losses of physics-informed
+            networks do, and has to be called with gradients enabled.
+        losses: those of the first call.
     """
 
     def __init__(self, closure: Callable[[], Any]) -> None:
         self.closure = closure
-        self.unit = 1.0  # a gradient scaler's factor, applied when it is called again
-        self.losses: Any = None  # of the first call
+        self.unit = 1.0
+        self.differentiates = False
+        self.losses: Any = None
         self.tasks: Sequence[str] | None = None  # the order of losses that are given by name
         self._states = _random_states()
 
@@ -36,17 +45,33 @@ class Replay:
         return self.losses
 
     def again(self) -> list[Tensor]:
-        """Return the losses once more, in whatever autograd mode the caller is in."""
+        """Return the losses once more, in the autograd mode that the caller is in.
+
+        A closure that needs gradients enabled, and fails without, is called once more with them. It
+        then costs the memory of its graph, and gives the same numbers.
+        """
         after = _random_states()
         try:
-            _set_random_states(self._states)
-            losses = self.closure()
+            losses = self._repeated()
         finally:
             _set_random_states(after)
         if isinstance(losses, Mapping):
             losses = [losses[task] for task in self.tasks or losses]
         values = losses.unbind() if isinstance(losses, Tensor) else losses
         return [loss * self.unit for loss in values] if self.unit != 1.0 else list(values)
+
+    def _repeated(self) -> Any:
+        _set_random_states(self._states)
+        if not self.differentiates:
+            try:
+                return self.closure()
+            except RuntimeError as error:
+                if torch.is_grad_enabled() or NO_GRAPH not in str(error):
+                    raise
+            self.differentiates = True
+            _set_random_states(self._states)
+        with torch.enable_grad():
+            return self.closure()
 
 
 def _random_states() -> list[Tensor]:

@@ -19,7 +19,16 @@ from torch import Tensor
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend import cuda
 from pyfront.backend.cuda import Decision
-from pyfront.backend.task_gradients import Row, TaskGradients, add_rows, direction_buffers
+from pyfront.backend.task_gradients import (
+    Row,
+    TaskGradients,
+    add_rows,
+    all_finite,
+    as_complex,
+    as_real,
+    direction_buffers,
+    largest_entry,
+)
 from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.features import Split
 from pyfront.gradients.losses import loss_values, stacked
@@ -35,7 +44,6 @@ __all__ = [
     "DecidesOnDevice",
     "DeviceArithmetic",
     "HostArithmetic",
-    "all_finite",
     "combined",
 ]
 
@@ -98,7 +106,7 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def checked(self, step: Step, report: Report, direction: Row) -> Report:
-        """Return the report once the direction of a single pass has been looked at."""
+        """Return the report once the direction has been looked at."""
 
     def poison(self, step: Step) -> Tensor | None:
         """Return a number that makes every weight of a single pass NaN, or None."""
@@ -146,10 +154,14 @@ class HostArithmetic(Arithmetic):
             p.grad = None
         for block, d in enumerate(direction):
             if d is not None and not all_finite([d]):
+                why = (
+                    "one of the losses has a gradient there that is NaN or infinite"
+                    if step.one_pass
+                    else f"their gradients are too, and the weighted sum is too large for {d.dtype}"
+                )
                 raise ValueError(
                     f"losses: their weighted gradient is not finite in parameter {block} (shape "
-                    f"{list(d.shape)}), though every loss is: one of the losses has a gradient "
-                    "there that is NaN or infinite"
+                    f"{list(d.shape)}), though every loss is: {why}"
                 )
         raise ValueError("losses: their weighted gradient is not finite")
 
@@ -226,9 +238,7 @@ class DeviceArithmetic(Arithmetic):
         """Set the status where the direction is not finite, without a look at it."""
         if not isinstance(report, DeviceReport):
             return HostArithmetic().checked(step, report, direction)
-        there = [d for d in direction if d is not None]
-        largest = torch.nn.utils.get_total_norm(there, norm_type=math.inf)
-        return report.unless_nan(0.0 * largest)
+        return report.unless_nan(0.0 * largest_entry(direction))
 
 
 # ------------------------------------------------------------------ C, d, and whether it is finite
@@ -278,12 +288,6 @@ def blocks_inside(gradients: TaskGradients, outside: list[int]) -> list[int]:
     return inside
 
 
-def all_finite(tensors: Sequence[Tensor | None]) -> bool:
-    """Return whether no tensor holds NaN or infinity; sparse ones are judged by their values."""
-    values = [t.coalesce().values() if t is not None and t.is_sparse else t for t in tensors]
-    return bool(np.isfinite(TaskGradients([values]).gramian()).all())  # one pass, no overflow
-
-
 def combined(
     gradients: TaskGradients,
     weights: Numbers,
@@ -302,9 +306,10 @@ def combined(
     count = len(params)
     heads = _combined(gradients.select(range(count)), weights, params, own)
     at_features = gradients.select(range(count, count + len(split.features)))
-    v = _combined(at_features, weights, [z.detach() for z in split.features], None)
+    targets = [z for z in as_real([z.detach() for z in split.features]) if z is not None]
+    v = as_complex(_combined(at_features, weights, targets, None), split.features)
     trunk = processes.averaged(lambda send: [send(split.trunk_gradient(v, retain_graph))], 1)[0]
-    return add_rows(heads, trunk)
+    return add_rows(as_complex(heads, params), trunk)
 
 
 def _combined(

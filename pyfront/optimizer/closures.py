@@ -35,7 +35,8 @@ def evaluated(method: Method, losses: Any) -> Any:
             raise TypeError(
                 "closure: it returned one number; return the losses, [l1, l2, ...], and leave "
                 "zero_grad() and backward() to step(), or call opt.scalarize(losses).backward() "
-                "in it"
+                "in it (as Lightning does with what training_step returns, unless "
+                "automatic_optimization is False)"
             )
         return [found]
     return replay if method.needs == "products" and found is not None else found

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray
-from pyfront.optimizer.scalars import Scalars
+from pyfront.optimizer.bases import has_two_phases, needs_closure
+from pyfront.optimizer.shared import Memory, Shared
 
 __all__ = ["MEMORY", "DelegatingOptimizer", "Memory"]
 
-Memory: TypeAlias = dict[str, Any]
-
 MEMORY = "pyfront"  # key of a checkpoint's first group under which our state travels
-
-
-class Shared:
-    """What an optimizer has in common with wrappers that copy its ``__dict__``.
-
-    Attributes:
-        options: values of the :class:`~pyfront.optimizer.options.Option` attributes.
-        memory: the method's state: what JSON knows, with names as keys.
-        report: the last report.
-        collected: task gradients of micro-batches that wait for the last one.
-        scalars: what ``scalarize`` has handed out since the last step.
-        values: values per parameter, such as the task that it belongs to.
-        lock: held during a call of ``backward``.
-    """
-
-    def __init__(self, method: str) -> None:
-        self.options: dict[str, Any] = {}
-        self.memory: Memory = {"method": method}
-        self.report: Any = None
-        self.collected: Any = None
-        self.scalars = Scalars()
-        self.values: dict[str, Any] = {}
-        self.lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # calls that are not finished; a group of processes that are running now
-        options = {**self.options, "process_group": self.options.get("process_group") and None}
-        left_out = {"collected": None, "scalars": Scalars(), "lock": None, "options": options}
-        return {**self.__dict__, **left_out}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, lock=threading.Lock())
 
 
 class DelegatingOptimizer(torch.optim.Optimizer):
@@ -60,7 +26,8 @@ class DelegatingOptimizer(torch.optim.Optimizer):
     of a schedule-free optimizer, for example, can be called on the wrapper.
 
     Args:
-        base: any optimizer whose ``step`` works without a closure.
+        base: any optimizer whose ``step`` works without a closure, or that has two phases
+            (``first_step`` and ``second_step``) which the caller runs, after ``backward`` each.
 
     Raises:
         TypeError: ``base`` is no optimizer, needs a closure, or is a pyfront optimizer itself.
@@ -71,6 +38,7 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         self.check_base(base)
         self.base = base
         self._shared = Shared(type(self).__name__)
+        self._mark()
 
     @staticmethod
     def check_base(base: torch.optim.Optimizer) -> None:
@@ -79,12 +47,20 @@ class DelegatingOptimizer(torch.optim.Optimizer):
             raise TypeError(f"base: expected a torch.optim.Optimizer, got {type(base).__name__}")
         if isinstance(base, DelegatingOptimizer):
             raise TypeError(f"base: expected a plain optimizer, got {type(base).__name__}")
-        if isinstance(base, torch.optim.LBFGS):
-            raise TypeError("base: LBFGS calls its closure several times a step; use another base")
+        if not isinstance(getattr(base, "param_groups", None), list):
+            raise TypeError(f"base: {type(base).__name__} has no list of param_groups to work on")
+        if needs_closure(base) and not has_two_phases(base):
+            raise TypeError(
+                f"base: {type(base).__name__} wants a closure in every step, to compute losses and "
+                "gradients itself, which pyfront's step cannot give it; use another base"
+            )
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the base has under a name that is not found here."""
-        if name.startswith("__") or "base" not in self.__dict__:
+        """Return what the base has under a public name that is not found here.
+
+        A private one is between the base and torch: that the fused step unscales gradients, say.
+        """
+        if name.startswith("_") or "base" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         try:
             return getattr(self.base, name)
@@ -145,6 +121,7 @@ class DelegatingOptimizer(torch.optim.Optimizer):
     @param_groups.setter
     def param_groups(self, value: list[dict[str, Any]]) -> None:
         self.base.param_groups = value
+        self._mark()
 
     @property
     def state(self) -> Any:
@@ -178,12 +155,26 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         """Return the base optimizer's state, with ours as a JSON string in its first group.
 
         One string there, because distributed checkpoints drop extra keys at the top and load only
-        the leaves that a fresh optimizer already has.
+        the leaves that a fresh optimizer already has; at the top where a base saves no groups.
         """
-        state = self.base.state_dict()
-        if state["param_groups"]:
-            state["param_groups"][0][MEMORY] = json.dumps(self.memory_to_save())
+        self._mark()
+        state: dict[str, Any] = self.base.state_dict()
+        text = json.dumps(self.memory_to_save())
+        groups = state.get("param_groups")
+        if groups is None:
+            return {**state, MEMORY: text}
+        for number, group in enumerate(groups):
+            if number == 0 or MEMORY in group:
+                group[MEMORY] = text
         return state
+
+    def _mark(self) -> None:
+        """Put an empty string where a checkpoint keeps our memory.
+
+        Distributed checkpoints that are flat take the keys of a group from the groups in use.
+        """
+        if groups := self.base.param_groups:
+            groups[0].setdefault(MEMORY, "")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the base and us; a checkpoint of the bare base leaves our state as it is.
@@ -192,8 +183,8 @@ class DelegatingOptimizer(torch.optim.Optimizer):
             ValueError: a checkpoint of another method, or one that the method cannot take; nothing
                 has been loaded.
         """
-        texts = (group.get(MEMORY) for group in state_dict["param_groups"])
-        saved = next((text for text in texts if isinstance(text, str)), None)
+        texts = (part.get(MEMORY) for part in (state_dict, *state_dict.get("param_groups", ())))
+        saved = next((text for text in texts if isinstance(text, str) and text), None)
         memory = None if saved is None else json.loads(saved)
         if memory is not None:
             if memory["method"] != self.memory["method"]:
@@ -202,9 +193,12 @@ class DelegatingOptimizer(torch.optim.Optimizer):
                     f"{self.memory['method']}"
                 )
             self.check_memory(memory)
+        if MEMORY in state_dict:
+            state_dict = {name: value for name, value in state_dict.items() if name != MEMORY}
         self.base.load_state_dict(state_dict)
         for group in self.base.param_groups:
             group.pop(MEMORY, None)
+        self._mark()
         if memory is not None:
             self.memory_loaded(memory)
 

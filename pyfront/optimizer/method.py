@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, boolean, choice, require
 from pyfront._utils.loss_space import as_preference
+from pyfront._utils.read_only import read_only
 from pyfront.distributed.choose import ProcessGroupLike, as_process_group, processes_of
 from pyfront.distributed.processes import Processes
 from pyfront.front.solution import check_tasks
@@ -20,7 +21,13 @@ from pyfront.optimizer.delegating import DelegatingOptimizer, Memory
 from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
 from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in, one_of
 from pyfront.optimizer.product_pass import LearnsFromProducts
-from pyfront.optimizer.roles import GramianOver, ParameterValues, as_gramian_over, parameters_of
+from pyfront.optimizer.roles import (
+    GramianOver,
+    ParameterValues,
+    as_gramian_over,
+    distinct_parameters,
+    parameters_of,
+)
 from pyfront.report import Report
 
 __all__ = ["Domain", "Method", "Needs", "require_one_each"]
@@ -189,9 +196,12 @@ class Method(DelegatingOptimizer, ABC):
 
     @property
     def preference(self) -> Tensor | None:
-        """r, [m] float64 as it was given, or None; a copy. Settable between steps."""
+        """r, [m] float64 as it was given, or None; read-only, and settable between steps."""
         r = self.memory.get("preference")
-        return None if r is None else torch.tensor(r, dtype=torch.float64, device="cpu")
+        if r is None:
+            return None
+        advice = "preference: cannot be changed entry by entry; assign opt.preference = [...]"
+        return read_only(torch.tensor(r, dtype=torch.float64, device="cpu"), advice)
 
     @preference.setter
     def preference(self, value: NamedVector) -> None:
@@ -256,7 +266,7 @@ class Method(DelegatingOptimizer, ABC):
         owners: ParameterValues[int] | None = self._shared.values.get("owners")
         if owners is None:
             return self.memory
-        return {**self.memory, "owners": owners.of(parameters_of(self.param_groups))}
+        return {**self.memory, "owners": owners.of(distinct_parameters(self.param_groups))}
 
     def memory_loaded(self, memory: Memory) -> None:
         """Take over memory and roles of a checkpoint."""
@@ -264,7 +274,7 @@ class Method(DelegatingOptimizer, ABC):
         self._shared.values.pop("compared", None)  # the model has been loaded too
         if (owners := memory.pop("owners", None)) is not None:
             self._shared.values["owners"] = ParameterValues(
-                owners, parameters_of(self.param_groups)
+                owners, distinct_parameters(self.param_groups)
             )
         if self.tasks is not None:
             memory.setdefault("tasks", list(self.tasks))

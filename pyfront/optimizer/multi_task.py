@@ -12,8 +12,10 @@ from pyfront._utils.torch_private import outside_compile
 from pyfront.gradients.features import Features
 from pyfront.gradients.replay import Replay
 from pyfront.optimizer.agreement import Share
+from pyfront.optimizer.bases import refuse_two_phases
 from pyfront.optimizer.batch import Collected
 from pyfront.optimizer.closures import evaluated
+from pyfront.optimizer.loop import check_gradients, refuse_what_needs_losses
 from pyfront.optimizer.method import Method
 from pyfront.optimizer.names import (
     NamedLosses,
@@ -21,7 +23,6 @@ from pyfront.optimizer.names import (
     call_by_position,
     errors_by_name,
 )
-from pyfront.optimizer.one_thread import OneThread
 from pyfront.optimizer.row_passes import row_passes
 from pyfront.optimizer.scalarize import scalar_of, value_without_graph
 from pyfront.optimizer.step import Step
@@ -124,8 +125,8 @@ class MultiTaskOptimizer(Method):
 
         Raises:
             ValueError, TypeError: losses, preference or gradients that cannot be used; the task and
-                the value are named, and parameters, ``.grad`` and state are as they were. Where a
-                single pass gives a direction that is not finite, ``.grad`` is None.
+                the value are named, and parameters, ``.grad`` and state are as they were. Where the
+                direction is not finite, ``.grad`` is None.
             RuntimeError: another thread is in a call of this optimizer.
         """
         return self._run(
@@ -147,7 +148,7 @@ class MultiTaskOptimizer(Method):
         processes = self.processes()
         with processes.entering():
             call = call_by_position(found, self.tasks, self.num_tasks, replay=replay, **given)
-        with self._alone(), errors_by_name(call.tasks):
+        with self._shared.one_decision("backward"), errors_by_name(call.tasks):
             with processes.entering():
                 self._shared.scalars.refuse_before("backward")
                 step = Step(self, call, processes)
@@ -224,7 +225,7 @@ class MultiTaskOptimizer(Method):
             return value_without_graph(call.losses, self.report, call.fixed)
         scalars = self._shared.scalars
         processes = self.processes()
-        with self._alone(), errors_by_name(call.tasks):
+        with self._shared.one_decision("scalarize"), errors_by_name(call.tasks):
             with processes.entering():
                 scalars.refuse_after_backward()
                 step = Step(self, call, processes, overwrites=False)
@@ -259,7 +260,7 @@ class MultiTaskOptimizer(Method):
         """
         call = call_by_position(losses, self.tasks, self.num_tasks, scaler=scaler)
         processes = self.processes()
-        with self._alone(), errors_by_name(call.tasks):
+        with self._shared.one_decision("accumulate"), errors_by_name(call.tasks):
             with processes.entering():
                 self._shared.scalars.refuse_before("accumulate")
                 step = Step(self, call, processes, whole=False)
@@ -295,34 +296,36 @@ class MultiTaskOptimizer(Method):
             The :class:`Report`, or None where no losses were given.
 
         Raises:
-            TypeError: a ``scaler``, which goes to :meth:`backward`; ``scaler.step(opt)`` follows.
+            TypeError: a ``scaler``, which goes to :meth:`backward`, or a base with two phases.
             ValueError: options without losses, or gradients that :meth:`accumulate` has collected
                 and no losses.
+            RuntimeError: ``.grad`` is still scaled, or another thread is in a call.
+
+        Warns:
+            UserWarning: once, where ``.grad`` was filled by something else than :meth:`backward`.
         """
         if "scaler" in options:
             raise TypeError(
                 "step: takes no scaler; call backward(losses, scaler=scaler), then "
                 "scaler.step(opt) and scaler.update()"
             )
+        refuse_two_phases(self.base)
+        with self._shared.alone("step"):
+            return self._step(closure, options)
+
+    def _step(self, closure: Any, options: dict[str, Any]) -> Report | None:
         losses = evaluated(self, closure)
         report = None
         if losses is not None:
             report = self.backward(losses, **options)
-        elif any(value is not None for value in options.values()):
-            given = ", ".join(name for name, value in options.items() if value is not None)
-            raise ValueError(f"step: {given}: without losses there is nothing to decide")
-        elif self._shared.collected is not None:
-            raise ValueError(
-                "step: accumulate() has collected gradients; give the last micro-batch's losses to "
-                "step() or backward(), or drop them with zero_grad()"
-            )
+        else:
+            refuse_what_needs_losses(options, self._shared.collected)
+        check_gradients(self)
         self._shared.scalars.take_step()
         self.base.step()
+        self._shared.scaler = None
         self.take_learned()
         return report
-
-    def _alone(self) -> OneThread:
-        return OneThread(self._shared.lock)
 
     # ------------------------------------------------------------------------------ between steps
 
@@ -332,10 +335,11 @@ class MultiTaskOptimizer(Method):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear ``.grad``, what is to be learnt with it, and what :meth:`accumulate` collected."""
-        super().zero_grad(set_to_none)
-        self.memory = self.settled()
-        self._shared.collected = None
-        self._shared.scalars.clear()
+        with self._shared.alone("zero_grad"):
+            super().zero_grad(set_to_none)
+            self.memory = self.settled()
+            self._shared.collected = self._shared.scaler = None
+            self._shared.scalars.clear()
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers of the last report as a flat dict; empty before the first."""

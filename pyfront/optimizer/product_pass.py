@@ -77,6 +77,7 @@ def _of_one_batch(step: Step, report: Report, along: Row | None) -> tuple[Row, F
         )
     if replay is not None:
         replay.unit = batch.unit
+        replay.differentiates = method.verified.differentiates
     product = gramian_product(
         batch.losses[:m],
         step.params,
@@ -89,6 +90,8 @@ def _of_one_batch(step: Step, report: Report, along: Row | None) -> tuple[Row, F
         verified=method.verified,
         processes=step.processes,
     )
+    if replay is not None:
+        method.verified.differentiates = replay.differentiates
     if not batch.scaled and not np.isfinite(product.values).all():
         task = int(np.flatnonzero(~np.isfinite(product.values))[0])
         raise ValueError(

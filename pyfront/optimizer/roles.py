@@ -16,6 +16,7 @@ __all__ = [
     "GramianOver",
     "ParameterValues",
     "as_gramian_over",
+    "distinct_parameters",
     "left_out",
     "owners_after",
     "parameters_of",
@@ -31,6 +32,11 @@ SHARED = -1  # in place of the task that a parameter belongs to
 def parameters_of(param_groups: Sequence[dict[str, Any]]) -> list[Tensor]:
     """Return the parameters of all groups, in their order."""
     return [p for group in param_groups for p in group["params"]]
+
+
+def distinct_parameters(param_groups: Sequence[dict[str, Any]]) -> list[Tensor]:
+    """Return the parameters of all groups, each once, as a checkpoint numbers them."""
+    return list({id(p): p for p in parameters_of(param_groups)}.values())
 
 
 class ParameterValues(Generic[T]):

@@ -23,6 +23,12 @@ class Scalars:
         self.filled = False
         self.learned: dict[str, Any] | None = None
 
+    def copied(self) -> Scalars:
+        """Return what a copy of the optimizer and its parameters knows: ``.grad`` is copied too."""
+        copied = Scalars()
+        copied.filled = self.filled
+        return copied
+
     def hand_out(self, learned: dict[str, Any] | None) -> None:
         """Count one more scalar and keep what is to be learnt with it."""
         self.waiting += 1

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, require
 from pyfront.backend import cuda
-from pyfront.backend.task_gradients import Row, TaskGradients, assign
+from pyfront.backend.task_gradients import Row, TaskGradients, as_complex, as_real, assign
 from pyfront.distributed.processes import ALONE, Processes
-from pyfront.gradients.engine import Engine
-from pyfront.gradients.engines import choose_engine, weighted_gradient
-from pyfront.gradients.features import Split
+from pyfront.gradients.engines import weighted_gradient
 from pyfront.gradients.losses import as_losses, loss_values
 from pyfront.optimizer.agreement import meet, shares_of
 from pyfront.optimizer.arithmetic import (
@@ -29,6 +27,8 @@ from pyfront.optimizer.arithmetic import (
 from pyfront.optimizer.batch import Collected, check_finite, gather
 from pyfront.optimizer.call import Call
 from pyfront.optimizer.decision import observed
+from pyfront.optimizer.graph_passes import engine_of, split_of
+from pyfront.optimizer.loop import warn_scaled_by_hand
 from pyfront.optimizer.method import Method
 from pyfront.optimizer.product_pass import product_pass
 from pyfront.optimizer.roles import (
@@ -83,12 +83,16 @@ class Step:
         self.whole = whole
         self.parameters = parameters_of(method.param_groups)
         self.params = [p for p in self.parameters if p.requires_grad]
+        self.overwrites = overwrites
         targets = self.params if overwrites else [p.detach() for p in self.params]
         self.targets = processes.local(targets)
         if not self.params:
             raise ValueError("base: no parameter of this optimizer requires a gradient")
         self.collected: Collected | None = method._shared.collected
         self.batch, plain = gather(call.losses, call.scaler, call.fixed, self.collected)
+        if method.report is None and call.scaler is None:
+            given = call.losses
+            warn_scaled_by_hand([given] if isinstance(given, Tensor) else plain)
         self.arithmetic = self._arithmetic()
         self.goal = method.goal(call.preference, self.batch.tasks) if whole else None
         self.one_off = call.preference is not None
@@ -100,7 +104,8 @@ class Step:
             self.look(self.values)
         self.second = self._checked_second()
         self.due = self._is_due()
-        self.engine = self._engine()
+        self.engine = engine_of(self)
+        self.split = split_of(self)
         self.product: FloatArray | None = None
         self.owners: ParameterValues[int] | None = None  # the task that each parameter belongs to
         self.memory = method.settled()  # as it will be after the call
@@ -144,7 +149,9 @@ class Step:
         method.memory = self.memory
         if self.owners is not None:
             method._shared.values["owners"] = self.owners
-        method._shared.collected = None
+        shared = method._shared
+        shared.collected = None
+        shared.scaler = self.call.scaler if self.overwrites else None
         if self.call.tasks is not None:
             method.memory["tasks"] = list(self.call.tasks)
             report.name_tasks(self.call.tasks)
@@ -154,7 +161,8 @@ class Step:
 
     def rows(self) -> list[Row]:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
-        return self.processes.averaged(lambda send: row_passes(self, send), len(self.batch.losses))
+        rows = self.processes.averaged(lambda send: row_passes(self, send), len(self.batch.losses))
+        return [as_real(row) for row in rows]
 
     def _by_rows(self) -> tuple[Report, Row]:
         gradients = TaskGradients(self.rows())
@@ -175,9 +183,8 @@ class Step:
             self.call.retain_graph,
             self.processes,
         )
-        if self.batch.scaled:
-            report = self.arithmetic.checked(self, report, direction)
-        return report, direction
+        direction = as_complex(direction, self.params)
+        return self.arithmetic.checked(self, report, direction), direction
 
     def weighted_pass(self, report: Report) -> Row:
         """Return Σ_j w_j g_j with the fixed loss by one backward pass."""
@@ -274,36 +281,6 @@ class Step:
         kept = memory.get("weights")
         waiting = kept is not None and len(kept) == self.batch.tasks and not self.one_off
         return not waiting or memory["age"] % self.method.every == 0
-
-    def _engine(self) -> Engine:
-        shared = self.method._shared
-        looked = self.one_pass and shared.values.get("reaching") != self.batch.tasks
-        engine = choose_engine(
-            self.method.engine,
-            self.batch.losses,
-            self.params if looked and not self.processes.sharded else None,
-            replicas=self.processes.several and not self.processes.sharded,
-            sharded=self.processes.sharded,
-        )
-        if looked:
-            shared.values["reaching"] = self.batch.tasks
-        self.split = self._split(engine)
-        return engine
-
-    def _split(self, engine: Engine) -> Split | None:
-        features, bound = self.call.features, self.method.upper_bound
-        if features is None:
-            if bound and self.whole:
-                raise ValueError("features: upper_bound needs the tensors that the trunk returned")
-            return None
-        if not engine.stops_inside:
-            raise ValueError(
-                f"features: engine={self.method.engine!r} cannot stop at them, 'grad' can; a graph "
-                "with reentrant checkpoints cannot be split"
-            )
-        if bound and self.collected is not None:
-            raise ValueError("features: upper_bound cannot decide on what accumulate() collected")
-        return Split(self.batch.losses[: self.batch.tasks], features, self.params, bound=bound)
 
     def _checked_second(self) -> list[Tensor] | None:
         if self.call.second is None:

@@ -75,7 +75,8 @@ def test_a_snapshot_does_not_change_with_the_optimizer():
     assert held["param_groups"][0]["pyfront"] == snapshot["param_groups"][0]["pyfront"]
     assert opt.report.weights.sum().item() == pytest.approx(1.0)
     r = EPO(torch.optim.SGD([x], lr=0.1), [0.7, 0.3])
-    r.preference[0] = -1.0
+    with pytest.raises(TypeError, match=r"assign opt.preference = \[\.\.\.\]"):
+        r.preference[0] = -1.0
     assert r.preference.tolist() == [0.7, 0.3]
 
 

@@ -1,0 +1,44 @@
+"""What can be known of a base optimizer before its first step."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+__all__ = ["has_two_phases", "needs_closure", "refuse_two_phases"]
+
+# Of optimizers that take a closure as an option by their signature, and raise without one.
+CLOSURE_NAMES = ("AliG", "LBFGS")
+
+
+def needs_closure(base: torch.optim.Optimizer) -> bool:
+    """Return whether ``base.step()`` cannot do without a closure, as far as it can be known.
+
+    Its signature says so, its class or one above is known for it, or it has two phases: a
+    perturbation and a step at the gradients that a closure computes there.
+    """
+    names = [cls.__name__ for cls in type(base).__mro__]
+    if has_two_phases(base) or any(known in name for known in CLOSURE_NAMES for name in names):
+        return True
+    try:
+        parameters = inspect.signature(type(base).step).parameters
+    except (TypeError, ValueError):  # of a function that has none, such as one in C
+        return False
+    closure = parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def has_two_phases(base: torch.optim.Optimizer) -> bool:
+    """Return whether ``base`` is sharpness-aware: it has ``first_step`` and ``second_step``."""
+    return all(callable(getattr(base, name, None)) for name in ("first_step", "second_step"))
+
+
+def refuse_two_phases(base: torch.optim.Optimizer) -> None:
+    """Raise a ``TypeError`` that says how to run a base with two phases."""
+    if has_two_phases(base):
+        raise TypeError(
+            f"step: the base {type(base).__name__} wants a closure, which pyfront cannot give it; "
+            "call backward(losses), base.first_step(), backward(losses computed anew) and "
+            "base.second_step()"
+        )

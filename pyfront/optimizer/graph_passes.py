@@ -1,0 +1,57 @@
+"""How the passes of a step are made: by which engine, and whether they stop at features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyfront.gradients.engine import Engine
+from pyfront.gradients.engines import choose_engine, refuse_reentrant_checkpoint
+from pyfront.gradients.features import Split
+
+if TYPE_CHECKING:
+    from pyfront.optimizer.step import Step
+
+__all__ = ["engine_of", "split_of"]
+
+
+def engine_of(step: Step) -> Engine:
+    """Return the engine for the graph of this step, which may hold a checkpoint that no other had.
+
+    Raises:
+        ValueError: an engine that is wrong for the graph, or a loss that reaches no parameter.
+    """
+    shared, processes = step.method._shared, step.processes
+    looked = step.one_pass and shared.values.get("reaching") != step.batch.tasks
+    engine = choose_engine(
+        step.method.engine,
+        step.batch.losses,
+        step.params if looked and not processes.sharded else None,
+        step.second or (),
+        replicas=processes.several and not processes.sharded,
+        sharded=processes.sharded,
+    )
+    if looked:
+        shared.values["reaching"] = step.batch.tasks
+    return engine
+
+
+def split_of(step: Step) -> Split | None:
+    """Return the graph cut at the features that the call was given, or None.
+
+    Raises:
+        ValueError: features that are missing, or a graph that cannot be cut at them.
+    """
+    features, bound = step.call.features, step.method.upper_bound
+    if features is None:
+        if bound and step.whole:
+            raise ValueError("features: upper_bound needs the tensors that the trunk returned")
+        return None
+    if not step.engine.stops_inside:
+        what = "upper_bound and features" if bound else "features"
+        refuse_reentrant_checkpoint(step.batch.losses, what)
+        raise ValueError(
+            f"features: engine={step.method.engine!r} cannot stop at them; set engine='auto'"
+        )
+    if bound and step.collected is not None:
+        raise ValueError("features: upper_bound cannot decide on what accumulate() collected")
+    return Split(step.batch.losses[: step.batch.tasks], features, step.params, bound=bound)

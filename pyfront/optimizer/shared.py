@@ -1,0 +1,81 @@
+"""What an optimizer, its wrappers and its shallow copies have in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from pyfront.optimizer.scalars import Scalars
+
+__all__ = ["Memory", "Shared"]
+
+Memory: TypeAlias = dict[str, Any]
+
+
+class Shared:
+    """What an optimizer has in common with wrappers that copy its ``__dict__``.
+
+    Attributes:
+        options: values of the :class:`~pyfront.optimizer.options.Option` attributes.
+        memory: the method's state: what JSON knows, with names as keys.
+        report: the last report.
+        collected: task gradients of micro-batches that wait for the last one.
+        scalars: what ``scalarize`` has handed out since the last step.
+        values: values per parameter, such as the task that it belongs to.
+        scaler: the gradient scaler by which ``backward`` has left ``.grad`` scaled, or None.
+        warned: a step without a decision has been warned of.
+        lock: held by the thread that is in a call.
+        deciding: a decision is under way.
+    """
+
+    def __init__(self, method: str) -> None:
+        self.options: dict[str, Any] = {}
+        self.memory: Memory = {"method": method}
+        self.report: Any = None
+        self.collected: Any = None
+        self.scalars = Scalars()
+        self.values: dict[str, Any] = {}
+        self.scaler: Any = None
+        self.warned = False
+        self.lock = threading.RLock()
+        self.deciding = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what belongs to a call that is not finished, or to processes that are running now
+        left_out = {"collected": None, "scaler": None, "deciding": False, "lock": None}
+        options = {**self.options, "process_group": self.options.get("process_group") and None}
+        copied = {"scalars": self.scalars.copied(), "options": options}
+        return {**self.__dict__, **left_out, **copied}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.RLock())
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Raise a ``RuntimeError`` while another thread is in a call; ``name`` is this call's."""
+        if not self.lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"{name}: another thread is in a call of this optimizer; one optimizer serves one "
+                "thread at a time"
+            )
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    @contextmanager
+    def one_decision(self, name: str) -> Iterator[None]:
+        """As :meth:`alone`; raise also where a closure or a hook decides within a decision."""
+        with self.alone(name):
+            if self.deciding:
+                raise RuntimeError(
+                    f"{name}: a decision of this optimizer is under way, and its closure or a hook "
+                    "asks for another one"
+                )
+            self.deciding = True
+            try:
+                yield
+            finally:
+                self.deciding = False
