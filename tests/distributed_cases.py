@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 import pyfront
@@ -66,6 +67,9 @@ METHODS = {
     "UncertaintyWeighting": lambda base, **o: pyfront.UncertaintyWeighting(base, 3, **o),
     "DynamicWeightAverage": pyfront.DynamicWeightAverage,
     "GradNorm": pyfront.GradNorm,
+    "ConstraintFeedback": lambda base, **o: pyfront.ConstraintFeedback(
+        base, 0, {1: 2.0, 2: 0.3}, **o
+    ),
     "FERERO": lambda base, **o: pyfront.FERERO(base, R, **o),
     "SingleLoopMGDA": pyfront.SingleLoopMGDA,
     **{name: getattr(pyfront, name) for name in ("AlignedMTL", "CAGrad", "ConFIG", "DBMTL")},
@@ -99,6 +103,8 @@ RUNS = {
         method="SingleLoopMGDA", closure=True, options={"products": "forward"}
     ),
     "second batch": mode(method="SingleLoopMGDA", second=True),
+    "scalar": mode(scalarize=True),
+    "scalar, one pass": mode(method="PreferenceFeedback", scalarize=True),
     "features": mode(features=True),
     "upper bound": mode(features=True, options={"upper_bound": True}),
     "preference of a call": mode(one_off=True),
@@ -150,6 +156,11 @@ def one_step(opt, base, model, params, x, x2, how, scaler, more):
         more = {**more, "second": losses_of(model(x2)[1:], TARGETS)}
     if how.get("features"):
         more = {**more, "features": z}
+    if how.get("scalarize"):
+        opt.zero_grad()
+        opt.scalarize(losses, **more).backward()
+        opt.step()
+        return opt.report
     if scaler is not None:
         report = opt.backward(losses, scaler=scaler, **more)
         scaler.unscale_(opt)
@@ -179,6 +190,11 @@ def train(names, rank, world, wrap=lambda model: model, **how):
         _generator.manual_seed(3)
         found[name] = run(name, rank, world, wrap, **how)
     return found
+
+
+def same(found, expected):
+    for p, q in zip(found["parameters"], expected["parameters"], strict=True):
+        assert (p - q).abs().max() < (1e-7 if p.dtype is torch.float32 else 1e-9)
 
 
 # --------------------------------------------------------------------------------- in the processes
@@ -232,3 +248,42 @@ def _sharded(model):
 
 def fsdp2(rank, world, names):
     return train(names, rank, world, _sharded)
+
+
+def hybrid(rank, world, names):
+    """Shards within two pairs of processes, which are replicas of each other."""
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("replicate", "shard"))
+    return train(names, rank, world, lambda model: fully_shard(model, mesh=mesh))
+
+
+def tensor_parallel(rank, world, names):
+    mesh = init_device_mesh("cpu", (world,), mesh_dim_names=("tp",))
+    return train(names, 0, 1, lambda model: _cut(model, mesh))
+
+
+def two_dimensions(rank, world, names):
+    """Tensor parallel in two pairs of processes, FSDP2 across them."""
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("dp", "tp"))
+    place = mesh["dp"].get_local_rank()
+    return train(
+        names, place, 2, lambda model: fully_shard(_cut(model, mesh["tp"]), mesh=mesh["dp"])
+    )
+
+
+def _cut(model, mesh):
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    plan = {"trunk": ColwiseParallel(), "heads.0": RowwiseParallel(), "heads.1": RowwiseParallel()}
+    return parallelize_module(model, mesh, {**plan, "heads.2": RowwiseParallel()})
+
+
+def four(rank, world, names):
+    return {"hybrid": hybrid(rank, world, names), "2-D": two_dimensions(rank, world, names)}

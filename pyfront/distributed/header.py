@@ -21,7 +21,7 @@ FACTS = {
     "parameters": "number of parameters",
     "size": "number of parameters' entries",
     "call": "kind of call (backward or accumulate; fixed, features, second, scaler)",
-    "method": "method, or an option of it",
+    "method": "method or option",
     "preference": "preference",
     "steps": "number of steps",
     "scale": "gradient scaler's factor",

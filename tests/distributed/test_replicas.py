@@ -3,6 +3,7 @@
 import distributed_cases as cases
 import pytest
 import torch
+from distributed_cases import same
 from launch import launch
 
 WORLD = 2
@@ -16,11 +17,6 @@ def alone():
 @pytest.fixture(scope="module")
 def ddp():
     return launch(cases.ddp, WORLD, list(cases.RUNS))
-
-
-def same(found, expected):
-    for p, q in zip(found["parameters"], expected["parameters"], strict=True):
-        assert (p - q).abs().max() < (1e-7 if p.dtype is torch.float32 else 1e-9)
 
 
 @pytest.mark.parametrize("name", cases.RUNS)

@@ -1,0 +1,48 @@
+"""Sharded models against one process on the whole batch."""
+
+import distributed_cases as cases
+import pytest
+import torch
+from distributed_cases import same
+from launch import launch
+
+NAMES = [name for name in cases.RUNS if "features" not in cases.RUNS[name]]
+NAMES.remove("second batch")
+SOME = ["EPO", "PreferenceFeedback", "FERERO", "adamw", "shared", "own", "scaler", "micro-batches"]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return cases.train(NAMES, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def fsdp2():
+    return launch(cases.fsdp2, 2, NAMES)
+
+
+def check(ranks, expected):
+    first, *others = ranks
+    same(first, expected)
+    for other in others:
+        assert torch.equal(first["weights"], other["weights"])
+        for p, q in zip(first["parameters"], other["parameters"], strict=True):
+            assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fully_sharded_training_is_that_of_one_process_on_the_whole_batch(name, fsdp2, alone):
+    check([found[name] for found in fsdp2], alone[name])
+
+
+def test_tensor_parallel_training_is_that_of_one_process(alone):
+    found = launch(cases.tensor_parallel, 2, SOME)
+    for name in SOME:
+        check([rank[name] for rank in found], alone[name])
+
+
+def test_two_dimensions_of_processes_train_as_one(alone):
+    found = launch(cases.four, 4, SOME)
+    for kind in ("hybrid", "2-D"):
+        for name in SOME:
+            check([rank[kind][name] for rank in found], alone[name])

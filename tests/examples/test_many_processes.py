@@ -1,0 +1,40 @@
+"""The launches that the page on several processes shows."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "many_processes.py"
+
+
+def launched(processes, how):
+    """Return the losses that the example prints under torchrun."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [*command, str(EXAMPLE), how],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("losses"))
+    return [float(number) for number in line.split()[1:]]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    return launched(1, "alone")
+
+
+@pytest.mark.parametrize("processes, how", [(2, "ddp"), (2, "fsdp2"), (4, "mesh")])
+def test_torchrun_gives_what_one_process_gives(processes, how, alone):
+    assert launched(processes, how) == pytest.approx(alone, abs=2e-5)
