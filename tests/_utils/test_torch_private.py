@@ -68,6 +68,7 @@ def test_a_lost_check_is_said_once(monkeypatch):
     with pytest.warns(UserWarning, match="checkpoints of activations .* are not noticed"):
         assert torch_private.in_backward_pass() is False
     assert torch_private.version_of(torch.ones(1)) == 0
+    assert torch_private.was_unscaled(torch.amp.GradScaler("cpu"))
     a, b = torch.zeros(2), torch.ones(2)
     torch_private.copy_all([a], [b])
     assert torch.equal(a, b)
@@ -80,6 +81,15 @@ def test_the_names_of_nodes_are_those_of_this_torch():
     assert choose_engine("auto", [y]).name == "steal"
     z = x.to(torch.bfloat16)
     assert z.grad_fn.name() == torch_private.CONVERSION_NODE
+    factor = torch.tensor(2.0)
+    assert torch_private.multiplier_of(x.sum() * factor).data_ptr() == factor.data_ptr()
+    assert torch_private.multiplier_of(x.sum()) is None
+    scaler = torch.amp.GradScaler("cpu")
+    assert not torch_private.was_unscaled(scaler)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(x.detach())], lr=0.1)
+    optimizer.param_groups[0]["params"][0].grad = scaler.scale(torch.ones(2))
+    scaler.unscale_(optimizer)
+    assert torch_private.was_unscaled(scaler)
     leaf = x.sum().grad_fn.next_functions[0][0]
     assert torch_private.leaf_of(leaf) is x
 
