@@ -46,4 +46,3 @@ def train(
 if __name__ == "__main__":
     print(f"accelerate: r1 l1 / (r2 l2) = {balance(train(60)):.3f}")
     print(f"two micro-batches: {balance(train(120, micro_batches=2)):.3f}")
-    print(f"bf16: {balance(train(60, precision='bf16')):.3f}")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyfront._utils.torch_private import has_hooks
+from pyfront._utils.torch_private import has_hooks, outside_compile
 from pyfront.gradients.losses import widened
 from pyfront.optimizer.batch import Losses
 from pyfront.report import Report
@@ -107,6 +107,7 @@ class _Direction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_compile
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         try:
             direction = ctx.saved_tensors
