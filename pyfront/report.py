@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,10 +18,12 @@ class Report:
     """What a method saw and decided at one step.
 
     Args:
-        losses: task losses as the user computed them, [m] float64; None in what
-            :mod:`pyfront.functional` returns.
-        weights: w, [m] float64: the direction is Σ_j w_j g_j. After smoothing and scaling.
-        gramian: C, [m, m] float64, or None as for losses and where the method needs losses only.
+        losses: task losses as the user computed them, [m] float64, NaN for a task without data;
+            None in what :mod:`pyfront.functional` returns.
+        weights: w, [m] float64: the direction is Σ_j w_j g_j. After smoothing and scaling; 0 for a
+            task without data.
+        gramian: C, [m, m] float64, NaN in rows and columns of tasks without data; None as for
+            losses and where the method needs losses only.
         phase: ``"balance"`` or ``"descent"`` (EPO); ``"feasibility"``, ``"descent"`` or
             ``"convergence"`` (Pareto MTL); None for methods without phases and on steps that keep
             earlier weights.
@@ -65,21 +69,54 @@ class Report:
             for value in (getattr(self, name),)
         }
 
+    def for_all(self, places: Sequence[int], tasks: int) -> Report:
+        """Return the report of all tasks, from that of those that have data.
+
+        Args:
+            places: of the tasks that have data.
+            tasks: m, the number of all.
+        """
+        if len(places) == tasks:
+            return self
+        return replace(self, **self._for_all(places, tasks))
+
+    def _for_all(self, places: Sequence[int], tasks: int) -> dict[str, Any]:
+        found: dict[str, Any] = {"weights": _placed(self.weights, places, tasks, 0.0)}
+        if self.losses is not None:
+            found["losses"] = _placed(self.losses, places, tasks, math.nan)
+        if self.gramian is not None:
+            columns = _placed(self.gramian, places, tasks, math.nan)
+            found["gramian"] = _placed(columns.T, places, tasks, math.nan).T
+        return found
+
     def metrics(self) -> dict[str, float]:
         """Return the numbers as a flat dict for a logger.
 
-        Keys are ``"loss/0"``, ``"weight/0"``, …, or ``"loss/depth"`` for a task with a name.
+        Keys are ``"loss/0"``, ``"weight/0"``, …, or ``"loss/depth"`` for a task with a name. The
+        loss of a task without data is left out.
         """
-        names = range(self.weights.numel()) if self.tasks is None else self.tasks
+        weights = self.weights.tolist()
+        names = range(len(weights)) if self.tasks is None else self.tasks
         flat: dict[str, float] = {}
-        for name, values in (("loss", self.losses), ("weight", self.weights)):
-            if values is not None:
-                flat |= {
-                    f"{name}/{task}": value
-                    for task, value in zip(names, values.tolist(), strict=True)
-                }
+        if self.losses is not None:
+            there = zip(names, self.losses.tolist(), weights, strict=True)
+            flat = {
+                f"loss/{task}": loss
+                for task, loss, weight in there
+                if not (math.isnan(loss) and weight == 0.0)
+            }
+        flat |= {f"weight/{task}": weight for task, weight in zip(names, weights, strict=True)}
         for name in ("gap", "non_uniformity"):
             value = getattr(self, name)
             if value is not None:
                 flat[name] = float(value)
         return flat
+
+
+def _placed(values: Tensor, places: Sequence[int], tasks: int, other: float) -> Tensor:
+    """Return rows at their places among so many, and ``other`` in the rest; waits for no device."""
+    rest = torch.full_like(values[:1], other)
+    pieces = [rest] * tasks
+    for row, place in enumerate(places):
+        pieces[place] = values[row : row + 1]
+    return torch.cat(pieces)

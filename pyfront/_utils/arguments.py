@@ -29,8 +29,8 @@ __all__ = [
     "vector",
 ]
 
-BoolArray: TypeAlias = NDArray[np.bool_]
 FloatArray: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
 VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating] | torch.Tensor"
 MatrixLike: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating] | torch.Tensor"
 VectorsLike: TypeAlias = "VectorLike | MatrixLike"  # one, [m], or several, [K, m]
@@ -91,9 +91,13 @@ def require(
     lowest: float = -math.inf,
     above: float = -math.inf,
     hint: str = "",
+    places: Sequence[int] | None = None,
 ) -> None:
-    """Raise a ``ValueError`` at an entry that is not finite, ≥ ``lowest`` and > ``above``."""
-    for index, value in enumerate(values.tolist()):
+    """Raise a ``ValueError`` at an entry that is not finite, ≥ ``lowest`` and > ``above``.
+
+    Entries are named by their places, 0, 1, … where None.
+    """
+    for index, value in zip(places or range(values.size), values.tolist(), strict=True):
         if math.isfinite(value) and value >= lowest and value > above:
             continue
         bound = f" and > {above:g}" if above > -math.inf else ""

@@ -102,11 +102,14 @@ class ConstraintRule:
         objective = np.where(here, self.objective, 0.0)
         total = float(objective.sum() + multipliers.sum()) or 1.0
         starved = bool((v > TOLERANCE).any()) and objective.sum() < LEAST_SHARE * total
+        missed = int(state.get("infeasible", 0))
+        if (here | ((self.objective == 0.0) & np.isinf(self.bounds))).all():  # else nothing tells
+            missed = missed + 1 if starved else 0
         changed |= {
             "integral": s.tolist(),
             "scale": scale,
             "spread": spread.tolist(),
-            "infeasible": int(state.get("infeasible", 0)) + 1 if starved else 0,
+            "infeasible": missed,
         }
         weights = (objective + (scale or 1.0) / self.unit * multipliers) / total
         changed["largest_rate"] = max(float(state.get("largest_rate", 0.0)), rate)

@@ -103,9 +103,9 @@ class PreferenceRule:
     ) -> FloatArray:
         """Return q exp(i f z) ≥ the lowest, with the share of the tasks present kept."""
         moved = q.copy()
-        moved[here] = q[here].sum() * tilted(q[here], self.integral * fz[here])
-        moved = np.maximum(moved, lowest)
-        moved /= moved.sum()
+        part = q[here].sum() * tilted(q[here], self.integral * fz[here])
+        part = np.maximum(part, lowest[here])
+        moved[here] = part * ((1.0 if here.all() else q[here].sum()) / part.sum())
         return moved
 
     def _floored(self, weights: FloatArray, r: FloatArray) -> FloatArray:

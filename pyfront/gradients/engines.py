@@ -38,6 +38,7 @@ def choose_engine(
     losses: Sequence[Tensor],
     params: Sequence[Tensor] | None = None,
     others: Sequence[Tensor] = (),
+    names: Sequence[str] = (),
     *,
     replicas: bool = False,
     sharded: bool = False,
@@ -52,6 +53,7 @@ def choose_engine(
         others: further losses that the engine is to serve.
         replicas: no hook of a parameter may run, and only ``"grad"`` runs none.
         sharded: gradients are made by hooks, and only ``"steal"`` runs them.
+        names: what errors call the losses.
 
     Raises:
         ValueError: a loss that reaches none of ``params``, or an engine that is wrong for a
@@ -75,9 +77,9 @@ def choose_engine(
     if reentrant and not engine.checkpoints:
         raise _reentrant(f"engine={name!r}", "set engine='auto', or ")
     if params is not None and not reentrant:
-        for task, loss in enumerate(losses):
+        for loss, called in zip(losses, names, strict=True):
             if not reaches(loss, params):
-                check_reached(f"losses[{task}]", ())
+                check_reached(called, ())
     return engine
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyfront._utils.arguments import FloatArray, vector
 from pyfront.backend import cuda as devices
 
-__all__ = ["as_losses", "loss_values", "scalars", "stacked", "widened"]
+__all__ = ["as_losses", "loss_values", "losses_present", "scalars", "stacked", "widened"]
 
 
 def as_losses(losses: object, name: str = "losses") -> list[Tensor]:
@@ -20,6 +20,28 @@ def as_losses(losses: object, name: str = "losses") -> list[Tensor]:
         losses: a list or tuple of scalar tensors, or a 1-D tensor [m].
         name: what errors call them.
     """
+    found = _listed(losses, name)
+    for task, loss in enumerate(found):
+        _check_loss(f"{name}[{task}]", loss)
+    return found
+
+
+def losses_present(losses: object, name: str = "losses") -> tuple[list[Tensor], list[int], int]:
+    """Return the losses that are there, their places, and the number of places.
+
+    Args:
+        losses: as for :func:`as_losses`; None in the place of a loss stands for a task that has no
+            data.
+        name: what errors call them.
+    """
+    found = _listed(losses, name)
+    places = [task for task, loss in enumerate(found) if loss is not None]
+    for task in places:
+        _check_loss(f"{name}[{task}]", found[task])
+    return [found[task] for task in places], places, len(found)
+
+
+def _listed(losses: object, name: str) -> list[Tensor]:
     if isinstance(losses, Tensor):
         if losses.dim() != 1:
             raise ValueError(f"{name}: expected a 1-D tensor [m], got shape {list(losses.shape)}")
@@ -28,8 +50,6 @@ def as_losses(losses: object, name: str = "losses") -> list[Tensor]:
         raise TypeError(f"{name}: expected a list of scalar tensors, got {type(losses).__name__}")
     if not losses:
         raise ValueError(f"{name}: expected at least one loss, got none")
-    for task, loss in enumerate(losses):
-        _check_loss(f"{name}[{task}]", loss)
     return list(losses)
 
 
@@ -45,7 +65,8 @@ def _check_loss(name: str, loss: object) -> None:
     if not loss.requires_grad:
         raise ValueError(
             f"{name} = {loss.item():g}: it has no graph; compute it from the parameters, "
-            "with gradients enabled and without .detach() or .item()"
+            "with gradients enabled and without .detach() or .item(); for a task that has no data "
+            "in this batch give None"
         )
 
 

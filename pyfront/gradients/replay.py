@@ -58,7 +58,8 @@ class Replay:
         if isinstance(losses, Mapping):
             losses = [losses[task] for task in self.tasks or losses]
         values = losses.unbind() if isinstance(losses, Tensor) else losses
-        return [loss * self.unit for loss in values] if self.unit != 1.0 else list(values)
+        there = [loss for loss in values if loss is not None]  # None: no data for this task
+        return [loss * self.unit for loss in there] if self.unit != 1.0 else there
 
     def _repeated(self) -> Any:
         _set_random_states(self._states)

@@ -7,7 +7,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, number
+from pyfront._utils.arguments import BoolArray, FloatArray, number
 
 __all__ = ["Moments", "adam_step", "check_rate", "current_rate"]
 
@@ -19,13 +19,17 @@ LARGEST = 1e150  # of a gradient: its square must not overflow
 class Moments(TypedDict):
     """What Adam remembers, as JSON knows it."""
 
-    steps: int
+    steps: list[int]  # [m]
     first: list[float]  # [m]
     second: list[float]  # [m]
 
 
 def adam_step(
-    values: FloatArray, gradient: FloatArray, rate: float, moments: Moments | None
+    values: FloatArray,
+    gradient: FloatArray,
+    rate: float,
+    moments: Moments | None,
+    where: BoolArray | None = None,
 ) -> tuple[FloatArray, Moments]:
     """Return one step of ``torch.optim.Adam`` with its default options, in float64.
 
@@ -34,6 +38,7 @@ def adam_step(
         gradient: its gradient, [m].
         rate: the learning rate, ≥ 0.
         moments: what the last step returned; None for the first.
+        where: [m], False for values that are not trained now; None is all.
 
     Returns:
         The values after the step, [m], and the moments for the next one.
@@ -45,14 +50,21 @@ def adam_step(
 
     Source: Kingma and Ba 2015, algorithm 1.
     """
-    steps = 1 if moments is None else moments["steps"] + 1
+    now = np.ones(values.size, dtype=bool) if where is None else where
+    nothing = [0.0] * values.size
+    steps, *before = (
+        ([0] * values.size, nothing, nothing)
+        if moments is None
+        else (moments["steps"], moments["first"], moments["second"])
+    )
+    steps = [int(count) + int(one) for count, one in zip(steps, now, strict=True)]
     gradient = np.clip(gradient, -LARGEST, LARGEST)
-    before = (0.0, 0.0) if moments is None else (moments["first"], moments["second"])
-    first = DECAYS[0] * np.asarray(before[0]) + (1.0 - DECAYS[0]) * gradient
-    second = DECAYS[1] * np.asarray(before[1]) + (1.0 - DECAYS[1]) * gradient**2
-    unbiased = [1.0 - decay**steps for decay in DECAYS]
+    first, second = (np.array(kept) for kept in before)
+    first = np.where(now, DECAYS[0] * first + (1.0 - DECAYS[0]) * gradient, first)
+    second = np.where(now, DECAYS[1] * second + (1.0 - DECAYS[1]) * gradient**2, second)
+    unbiased = [np.array([1.0 - decay ** max(count, 1) for count in steps]) for decay in DECAYS]
     scale = np.sqrt(second / unbiased[1]) + SMALL
-    stepped = values - rate * (first / unbiased[0]) / scale
+    stepped = np.where(now, values - rate * (first / unbiased[0]) / scale, values)
     return stepped, {"steps": steps, "first": first.tolist(), "second": second.tolist()}
 
 

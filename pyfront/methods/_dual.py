@@ -8,7 +8,7 @@ import numpy as np
 
 from pyfront._utils.arguments import FloatArray
 
-__all__ = ["Pace", "onto_simplex", "step_length"]
+__all__ = ["Pace", "gathered", "onto_simplex", "step_length"]
 
 AGREEMENT = 0.015  # per step that repeats the slope of the last
 OPPOSITION = 10.0  # less: the weights swing more at their end; more: noise shortens the steps
@@ -29,6 +29,28 @@ def onto_simplex(v: FloatArray) -> FloatArray:
     w: FloatArray = np.maximum(v - tau, 0.0)
     w /= w.sum()
     return w
+
+
+def gathered(shares: FloatArray, total: float) -> tuple[FloatArray, float]:
+    """Return shares scaled to a sum, and the factor that takes them back.
+
+    Of the tasks that are present: the shares of others stay as they are, and so does the ratio of
+    the sums. NaN, a task that has had none yet, counts as the mean of the others; shares that are
+    all 0 become equal ones, and go back to 0.
+
+    Example:
+        >>> gathered(np.array([0.1, 0.3]), 1.0)
+        (array([0.25, 0.75]), 0.4)
+    """
+    known = shares[~np.isnan(shares)]
+    mean = float(known.mean()) if known.size else total / shares.size
+    filled = np.where(np.isnan(shares), mean, shares)
+    found = float(filled.sum())
+    if not found > 0.0:
+        return np.full_like(filled, total / filled.size), 0.0
+    if abs(found - total) <= 1e-9 * total:
+        return filled, 1.0
+    return filled * (total / found), found / total
 
 
 class Pace(TypedDict):

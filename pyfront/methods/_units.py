@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
+from pyfront.optimizer.presence import Presence
 
 __all__ = ["Units"]
 
@@ -48,11 +49,23 @@ class Units:
         """Return the weights w' of l' as weights of l: w' / u."""
         return torch.from_numpy(weights if self.unit is None else weights / self.unit)
 
-    def check(self, losses: FloatArray, who: str) -> None:
+    def among(self, present: Presence | None) -> Units:
+        """Return those of the tasks present."""
+        if present is None or present.complete or (self.offset is None and self.unit is None):
+            return self
+        for name, values in (("offset", self.offset), ("unit", self.unit)):
+            if values is not None and values.size != present.tasks:
+                raise ValueError(f"{name}: expected {present.tasks} values, got {values.size}")
+        of_present = (None if v is None else v[present.places] for v in (self.offset, self.unit))
+        return Units(*of_present)
+
+    def check(self, losses: FloatArray, who: str, present: Presence | None = None) -> None:
         """Raise a ``ValueError`` that names the first loss that is not finite or has l' < 0."""
         hint = f"; {who} compares ratios of losses: give offset= for losses that can be negative"
-        require("losses", losses.ravel())
-        require("losses", self.compared(losses).ravel(), lowest=0.0, hint=hint)
+        places = None if present is None else present.places
+        compared = self.among(present).compared(losses)
+        require("losses", losses.ravel(), places=places)
+        require("losses", compared.ravel(), lowest=0.0, hint=hint, places=places)
 
     def gramian(self, gramian: FloatArray) -> FloatArray:
         """Return C' = C_ij / (u_i u_j)."""

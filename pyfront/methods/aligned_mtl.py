@@ -57,17 +57,17 @@ class AlignedMTL(MultiTaskOptimizer):
         super().__init__(base, **common)
         self.task_weights = task_weights
 
-    def check_losses(self, losses: FloatArray) -> None:
-        """Require losses that are finite, and as many as ``task_weights`` has entries."""
-        super().check_losses(losses)
-        per_task(self.task_weights, losses.size, 1.0)
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as ``task_weights`` has entries."""
+        per_task(self.task_weights, tasks, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return σ V Λ^(−1/2) Vᵀ a."""
         assert gramian is not None
-        combined = per_task(self.task_weights, losses.size, 1.0 / losses.size)
+        m, given = losses.size, self.task_weights
+        combined = per_task(None if given is None else self.among(given), m, 1.0 / m)
         values, vectors = np.linalg.eigh(gramian)  # ascending
         if not values[-1] > 0.0:
             return Report(weights=torch.from_numpy(combined.copy()), status="stationary")

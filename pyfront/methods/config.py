@@ -60,10 +60,9 @@ class ConFIG(MultiTaskOptimizer):
         super().__init__(base, **common)
         self.task_weights = task_weights
 
-    def check_losses(self, losses: FloatArray) -> None:
-        """Require losses that are finite, and as many as ``task_weights`` has entries."""
-        super().check_losses(losses)
-        per_task(self.task_weights, losses.size, 1.0)
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as ``task_weights`` has entries."""
+        per_task(self.task_weights, tasks, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
@@ -71,8 +70,10 @@ class ConFIG(MultiTaskOptimizer):
         """Return the weights of U⁺ = Uᵀ Ĉ⁺: Ĉ⁺ a for the unit gradients, up to the length."""
         assert gramian is not None
         unit, norms = unit_gramian(gramian)
-        cosines = per_task(self.task_weights, losses.size, 1.0)
-        shares = pseudo_solve(unit, np.where(norms > 0.0, cosines / cosines.max(), 0.0))
+        given = self.task_weights
+        cosines = per_task(None if given is None else self.among(given), losses.size, 1.0)
+        largest = cosines.max() or 1.0  # 0 where the tasks that have weights have no data
+        shares = pseudo_solve(unit, np.where(norms > 0.0, cosines / largest, 0.0))
         if not shares.any():
             return Report(weights=torch.from_numpy(np.zeros_like(norms)), status="stationary")
         products = unit @ shares  # of each unit gradient with U⁺ a

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Unpack
 
+import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray, integer
@@ -16,6 +17,7 @@ from pyfront.control.suggestion import suggestion
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in
+from pyfront.optimizer.presence import Presence
 from pyfront.report import Report
 
 __all__ = ["ConstraintFeedback"]
@@ -111,23 +113,29 @@ class ConstraintFeedback(MultiTaskOptimizer):
             averaging=self.averaging,
         )
 
-    def check_losses(self, losses: FloatArray) -> None:
-        """Raise a ``ValueError`` unless every bounded loss is there, and all are finite."""
-        super().check_losses(losses)
-        if losses.size < self._rule.bounds.size:
+    def check_tasks(self, tasks: int) -> None:
+        """Require a loss for every task that the objective and the bounds name."""
+        if tasks < self._rule.bounds.size:
             raise ValueError(
-                f"losses: got {losses.size}, but objective and bounds name task "
+                f"losses: got {tasks}, but objective and bounds name task "
                 f"{self._rule.bounds.size - 1}"
             )
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
-        """Return the objective's weights and the multipliers."""
+        """Return the objective's weights and the multipliers; no weights, no bound is missed."""
+        present = self.present or Presence(list(range(losses.size)), losses.size)
+        table, here = np.zeros(present.tasks), np.zeros(present.tasks, dtype=bool)
+        table[present.places], here[present.places] = losses, True
         rate = largest_rate([group.get("lr") for group in self.param_groups])
-        decision, changed = self.rule.wide(losses.size).decide(losses, self.memory, rate=rate)
+        decision, changed = self.rule.wide(present.tasks).decide(
+            table, self.memory, rate=rate, present=here
+        )
         self.memory.update(changed)
-        return Report(weights=torch.from_numpy(decision.weights), status=decision.status)
+        weights = decision.weights[present.places]
+        status = decision.status if weights.any() else "feasible"  # the objective has no data
+        return Report(weights=torch.from_numpy(weights), status=status)
 
     def status_between_decisions(self) -> str:
         """Return the status by the decisions so far."""

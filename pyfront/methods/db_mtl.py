@@ -7,7 +7,7 @@ from typing import Unpack
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, require
+from pyfront._utils.arguments import FloatArray
 from pyfront.methods._unit_gradients import direction_is_zero
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, number_in
@@ -58,7 +58,7 @@ class DBMTL(MultiTaskOptimizer):
 
     def check_losses(self, losses: FloatArray) -> None:
         """Require losses that are finite and ≥ 0, since they have logarithms."""
-        require("losses", losses, lowest=0.0, hint="; DB-MTL takes logarithms of losses")
+        self.require_losses(losses, lowest=0.0, hint="; DB-MTL takes logarithms of losses")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None

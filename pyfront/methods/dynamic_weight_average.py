@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Unpack
 
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, require
+from pyfront._utils.arguments import FloatArray
 from pyfront._utils.simplex import tilted
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
@@ -49,10 +50,19 @@ class DynamicWeightAverage(MultiTaskOptimizer):
         [1.119, 0.881]
 
     Source: Liu, Johns and Davison, End-to-End Multi-Task Learning with Attention, 2019, eq. (7).
-    A loss that was 0 has no rate; its v_j counts as 1 (ours).
+    A loss that was 0 has no rate; its v_j counts as 1 (ours). So does that of a task which has had
+    no data in two epochs; means are over the steps in which it had.
     """
 
     needs: ClassVar[Needs] = "losses"
+
+    per_task: ClassVar[dict[str, float]] = {
+        "epoch_sum": 0.0,
+        "epoch_count": 0.0,
+        "epoch_of_sum": 0.0,
+        "mean_before": math.nan,
+        "mean_last": math.nan,
+    }
 
     steps_per_epoch = Option[int](integer_from(1))
     temperature = Option[float](number_in(above=0.0))
@@ -69,33 +79,47 @@ class DynamicWeightAverage(MultiTaskOptimizer):
         self.steps_per_epoch = steps_per_epoch
         self.temperature = temperature
 
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as before."""
+        expected = len(self.memory.get("epoch_sum", [0.0] * tasks))
+        if tasks != expected:
+            raise ValueError(f"losses: expected {expected} as in earlier steps, got {tasks}")
+
     def check_losses(self, losses: FloatArray) -> None:
-        """Require as many losses as before, finite and ≥ 0."""
-        expected = len(self.memory.get("epoch_sum", losses))
-        if losses.size != expected:
-            raise ValueError(f"losses: expected {expected} as in earlier steps, got {losses.size}")
-        require("losses", losses, lowest=0.0, hint="; rates are ratios of losses")
+        """Require losses that are finite and ≥ 0."""
+        self.require_losses(losses, lowest=0.0, hint="; rates are ratios of losses")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return the weights of this epoch; its losses count from the next one on."""
-        memory = self.memory
-        means = [np.array(mean) for mean in memory.get("epoch_means", [])]  # L(t − 2), L(t − 1)
-        weights = self._weights(*means) if len(means) == 2 else np.ones_like(losses)
-        seen = memory.get("epoch_steps", 0) + 1
-        total = losses + np.array(memory.get("epoch_sum", 0.0))
-        if seen >= self.steps_per_epoch:
-            means = [*means[-1:], total / seen]
-            total, seen = np.zeros_like(losses), 0
-        self.learn(
-            epoch_steps=seen,
-            epoch_sum=total.tolist(),
-            epoch_means=[mean.tolist() for mean in means],
+        memory, nothing = self.memory, np.zeros_like(losses)
+        unknown = np.full_like(losses, np.nan)
+        epoch, taken = int(memory.get("epoch", 0)), int(memory.get("epoch_steps", 0)) + 1
+        total, count = self.recalled("epoch_sum", nothing), self.recalled("epoch_count", nothing)
+        before = self.recalled("mean_before", unknown)  # L(t − 2)
+        last = self.recalled("mean_last", unknown)  # L(t − 1)
+        ended = (count > 0.0) & (self.recalled("epoch_of_sum", nothing) < epoch)
+        before, last = (
+            np.where(ended, last, before),
+            np.where(ended, total / np.maximum(count, 1.0), last),
         )
-        return Report(weights=torch.from_numpy(weights))
+        total, count = np.where(ended, 0.0, total) + losses, np.where(ended, 0.0, count) + 1.0
+        ends = taken >= self.steps_per_epoch
+        self.learn(
+            epoch=epoch + ends,
+            epoch_steps=0 if ends else taken,
+            epoch_sum=total.tolist(),
+            epoch_count=count.tolist(),
+            epoch_of_sum=[epoch] * losses.size,
+            mean_before=[None if math.isnan(mean) else mean for mean in before.tolist()],
+            mean_last=[None if math.isnan(mean) else mean for mean in last.tolist()],
+        )
+        return Report(weights=torch.from_numpy(self._weights(before, last)))
 
     def _weights(self, before: FloatArray, last: FloatArray) -> FloatArray:
+        if np.isnan(before).all():
+            return np.ones_like(before)
         with np.errstate(over="ignore"):
             rates = np.divide(last, before, out=np.ones_like(last), where=before > 0.0)
             logits = np.minimum(rates / self.temperature, np.finfo(np.float64).max)

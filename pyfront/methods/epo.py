@@ -91,22 +91,23 @@ class EPO(MultiTaskOptimizer):
 
     def check_losses(self, losses: FloatArray) -> None:
         """Require l ≥ 0 in the units of the comparison."""
-        self.units.check(losses, "EPO")
+        self.units.check(losses, "EPO", self.present)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Solve the program at ((l − o) / u, C_ij / (u_i u_j), r); divide its weights by u."""
         assert gramian is not None and preference is not None
+        units = self.units.among(self.present)
         report = epo(
-            self.units.compared(losses),
-            self.units.gramian(gramian),
+            units.compared(losses),
+            units.gramian(gramian),
             preference,
             self._epsilon(),
             self.descent,
         )
-        if self.units.unit is not None:
-            report.weights.div_(torch.from_numpy(self.units.unit))
+        if units.unit is not None:
+            report.weights.div_(torch.from_numpy(units.unit))
         if self.epsilon == "adaptive":
             factor = 0.8 if report.phase == "descent" else 1.25
             self.memory["epsilon"] = min(LARGEST_EPSILON, factor * self._epsilon())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -72,6 +73,11 @@ class FAMO(MultiTaskOptimizer):
     """
 
     needs: ClassVar[Needs] = "losses"
+    per_task: ClassVar[dict[str, float]] = {
+        "logits": 0.0,
+        "last_losses": math.nan,
+        "moments": 0.0,
+    }
 
     lr = Option[float](at_least(0.0))
     weight_decay = Option[float](at_least(0.0))
@@ -91,31 +97,35 @@ class FAMO(MultiTaskOptimizer):
         self.weight_decay = weight_decay
         self.min_losses = min_losses
 
-    def check_losses(self, losses: FloatArray) -> None:
-        """Require as many losses as before, none below its least value."""
-        expected = len(self.memory.get("last_losses", losses))
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as before, or as there are least values."""
+        expected = len(self.memory.get("last_losses", [0.0] * tasks))
         if self.min_losses is not None:
             expected = self.min_losses.size
-        if losses.size != expected:
-            raise ValueError(f"losses: expected {expected} as before, got {losses.size}")
-        require("losses", losses)
-        above = losses if self.min_losses is None else losses - self.min_losses
+        if tasks != expected:
+            raise ValueError(f"losses: expected {expected} as before, got {tasks}")
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """Require losses that are finite, none below its least value."""
+        super().check_losses(losses)
         hint = "; FAMO takes logarithms: give min_losses= below every loss"
-        require("losses - min_losses", above, lowest=0.0, hint=hint)
+        places = None if self.present is None else self.present.places
+        above = losses - self._least()
+        require("losses - min_losses", above, lowest=0.0, hint=hint, places=places)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return the logits moved by what the last step did, and the weights that they give."""
-        memory = self.memory
-        logits = np.array(memory.get("logits", np.zeros_like(losses)))
-        moments, last = memory.get("moments"), memory.get("last_losses")
-        logs = self._logarithms(losses)
-        if last is not None:
-            fall = self._logarithms(np.array(last)) - logs
-            z = tilted(1.0, logits)
+        logits = self.recalled("logits", np.zeros_like(losses))
+        moments = self.memory.get("moments")
+        last = self.recalled("last_losses", np.full_like(losses, np.nan))
+        logs, seen = self._logarithms(losses), ~np.isnan(last)  # NaN: it had no data before
+        if seen.any():
+            fall = self._logarithms(np.where(seen, last, losses)) - logs
+            z = tilted(seen.astype(np.float64), logits)
             gradient = z * (fall - z @ fall) + self.weight_decay * logits
-            logits, moments = adam_step(logits, gradient, self.lr, moments)
+            logits, moments = adam_step(logits, gradient, self.lr, moments, seen)
         self.learn(logits=logits.tolist(), moments=moments, last_losses=losses.tolist())
         return Report(weights=torch.from_numpy(tilted(1.0, logits - logs)))
 
@@ -123,9 +133,13 @@ class FAMO(MultiTaskOptimizer):
     def shares(self) -> torch.Tensor | None:
         """z of the last step that was taken, [m] float64; None before the first."""
         logits = self.memory.get("logits")
-        return None if logits is None else torch.from_numpy(tilted(1.0, np.array(logits)))
+        if logits is None:
+            return None
+        return torch.from_numpy(tilted(1.0, np.array([x or 0.0 for x in logits])))  # 0: no data yet
 
     def _logarithms(self, losses: FloatArray) -> FloatArray:
-        least = 0.0 if self.min_losses is None else self.min_losses
-        logs: FloatArray = np.log(losses - least + SMALL)
+        logs: FloatArray = np.log(losses - self._least() + SMALL)
         return logs
+
+    def _least(self) -> FloatArray | float:
+        return 0.0 if self.min_losses is None else self.among(self.min_losses)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Unpack
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike
+from pyfront._utils.arguments import BoolArray, FloatArray, VectorLike, VectorsLike
 from pyfront._utils.loss_space import as_preferences
 from pyfront.control import Decision, PreferenceRule, Suggestion
 from pyfront.control.gains import largest_rate
@@ -19,6 +19,7 @@ from pyfront.optimizer.method import Domain, Needs, require_one_each
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in, one_of
+from pyfront.optimizer.presence import Presence
 from pyfront.report import Report
 
 __all__ = ["PreferenceFeedback"]
@@ -122,8 +123,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
 
     def check_losses(self, losses: FloatArray) -> None:
         """Require l ≥ 0 in the units of the comparison."""
-        assert self.preference is not None
-        self.units.check(losses.reshape(-1, self.preference.numel()), "feedback")
+        self.units.check(self._table(losses)[0], "feedback")
 
     def goal(self, given: VectorsLike | None, tasks: int) -> FloatArray | None:
         """Return the optimizer's own r, [m]; or that of one call as a table [K, m]."""
@@ -134,31 +134,61 @@ class PreferenceFeedback(MultiTaskOptimizer):
         require_one_each(rows.size, tasks)
         return rows
 
+    def goal_among(self, goal: FloatArray, presence: Presence) -> FloatArray:
+        """Return the whole goal: the rule knows of tasks without data."""
+        return goal
+
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return the controller's weights at (l − o) / u, divided by u."""
         assert preference is not None
+        table, here = self._table(losses)
+        compared = self.units.compared(table)
         r = preference / preference.sum(axis=-1, keepdims=True)
-        compared = self.units.compared(losses.reshape(-1, r.shape[-1]))
         if r.ndim == 2:
-            rule = self.rule
-            rows = [rule.once(row, q) for row, q in zip(compared, r, strict=True)]
-            decision = Decision(np.stack(rows) / len(r))
+            r = np.where(here, r, 0.0)
+            decision = Decision(self._once(compared, r))
         else:
             rate = largest_rate([group.get("lr") for group in self.param_groups])
-            decision, changed = self.rule.decide(compared[0], r, self.memory, rate=rate)
+            decision, changed = self.rule.decide(
+                compared[0], r, self.memory, rate=rate, present=here[0]
+            )
             self.memory.update(changed)
-            r = r[None]
+            r = np.where(here, r, 0.0)
         apart = [
-            non_uniformity(row[q > 0.0], q[q > 0.0]) for row, q in zip(compared, r, strict=True)
+            non_uniformity(row[q > 0.0], q[q > 0.0])
+            for row, q in zip(compared, r, strict=True)
+            if q.any()
         ]
+        weights = self.units.of_losses(decision.weights).numpy().ravel()
         return Report(
-            weights=self.units.of_losses(decision.weights).ravel(),
+            weights=torch.from_numpy(self.among(weights)),
             status=decision.status if compared.any() else "stationary",
             non_uniformity=sum(apart) / len(apart),
             reachable_preference=as_tensor(decision.reachable),
         )
+
+    def _once(self, losses: FloatArray, r: FloatArray) -> FloatArray:
+        """Return the weights of several preferences, [K, m], for one call; 0 where r is."""
+        there = r.any(axis=1)
+        weights = np.zeros_like(r)
+        weights[there] = [
+            self.rule.once(row, q) for row, q in zip(losses[there], r[there], strict=True)
+        ]
+        return weights / np.count_nonzero(there)
+
+    def _table(self, losses: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Return the losses as a table [K, m] and which are there; the others have l' = 0."""
+        assert self.preference is not None
+        m, present = self.preference.numel(), self.present
+        if present is None or present.complete:
+            table = losses.reshape(-1, m)
+            return table, np.ones_like(table, dtype=bool)
+        nothing = np.zeros(m) if self.units.offset is None else self.units.offset
+        table, here = np.tile(nothing, present.tasks // m), np.zeros(present.tasks, dtype=bool)
+        table[present.places], here[present.places] = losses, True
+        return table.reshape(-1, m), here.reshape(-1, m)
 
     def status_between_decisions(self) -> str:
         """Return the status by the decisions so far."""

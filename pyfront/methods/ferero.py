@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Unpack
 
 import numpy as np
@@ -15,13 +17,14 @@ from pyfront._utils.arguments import (
     table,
     vector,
 )
-from pyfront.methods._dual import onto_simplex, step_length
+from pyfront.methods._dual import gathered, onto_simplex, step_length
 from pyfront.methods._product_method import ProductMethod, ProductOptions
 from pyfront.methods._units import Units
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.method import Domain
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import Option, number_in
+from pyfront.optimizer.presence import Presence
 from pyfront.report import Report
 
 __all__ = ["FERERO"]
@@ -55,6 +58,9 @@ class FERERO(ProductMethod):
         unit: u > 0, [m] or None.
         **common: keywords of :class:`~pyfront.product_method.ProductMethod`.
 
+    While a task has no data, the rows of the cone are over the others, and constraints that name it
+    are left out.
+
     Raises:
         ValueError: an argument out of its range or of the wrong shape; it is named.
 
@@ -69,6 +75,8 @@ class FERERO(ProductMethod):
     """
 
     preference_domain: ClassVar[Domain] = "optional"
+    per_task: ClassVar[dict[str, float]] = {"multipliers": math.nan, "pace": 0.0}  # per row
+
     gain = Option[float](number_in(above=0.0))
     rate = Option[float](number_in(above=0.0))
 
@@ -94,18 +102,17 @@ class FERERO(ProductMethod):
         self.equalities = _checked_rows("equalities", equalities)
         self.inequalities = _checked_rows("inequalities", inequalities)
 
-    def check_losses(self, losses: FloatArray) -> None:
-        """Require finite losses, one per column of the cone and of the constraints."""
-        super().check_losses(losses)
+    def check_tasks(self, tasks: int) -> None:
+        """Require one loss per column of the cone and of the constraints."""
         rows = {"cone": self.cone}
         rows |= {
             n: p and p[0]
             for n, p in (("equalities", self.equalities), ("inequalities", self.inequalities))
         }
         for name, matrix in rows.items():
-            if matrix is not None and matrix.shape[1] != losses.size:
+            if matrix is not None and matrix.shape[1] != tasks:
                 raise ValueError(
-                    f"{name}: expected {losses.size} columns, one per task, got {matrix.shape[1]}"
+                    f"{name}: expected {tasks} columns, one per task, got {matrix.shape[1]}"
                 )
 
     def check_memory(self, memory: Memory) -> None:
@@ -127,7 +134,9 @@ class FERERO(ProductMethod):
     ) -> Report:
         """Return w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g at the λ that earlier steps have left."""
         at = self._rows_at(losses, preference)
-        return Report(weights=self.units.of_losses(at.matrix.T @ self._multipliers(losses, at)))
+        multipliers, _ = self._multipliers(losses, at)
+        units = self.units.among(self.present)
+        return Report(weights=units.of_losses(at.matrix.T @ multipliers))
 
     def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
         """Move λ by one projected step down the dual."""
@@ -135,43 +144,72 @@ class FERERO(ProductMethod):
         losses = report.losses.numpy()
         at = self._rows_at(losses, preference)
         cone, free = at.cone, at.free
-        compared = product if self.units.unit is None else product / self.units.unit
+        unit = self.units.among(self.present).unit
+        compared = product if unit is None else product / unit
         slope = at.matrix @ compared - self.gain * at.values
         slope[:cone] -= slope[:cone].mean()
         length, pace = step_length(self.rate, slope, self._pace(slope.size))
-        moved = self._multipliers(losses, at) - length * slope
-        moved[:cone] = onto_simplex(moved[:cone])
+        multipliers, share = self._multipliers(losses, at)
+        moved = multipliers - length * slope
+        moved[:cone] = share * onto_simplex(moved[:cone])
         moved[free:] = np.maximum(moved[free:], 0.0)
+        tasks = losses.size if self.present is None else self.present.tasks
         self.memory.update(
-            multipliers=moved.tolist(), pace=pace, rows=self._row_counts(preference, losses.size)
+            multipliers=moved.tolist(), pace=pace, rows=self._row_counts(preference, tasks)
         )
         return report
 
     # ------------------------------------------------------------------------------------ the parts
 
+    def places(self, name: str, presence: Presence) -> tuple[Sequence[int], int]:
+        """Return which rows are kept for the tasks present, and how many rows there are."""
+        if name not in self.per_task:
+            return presence
+        all_tasks = (presence.places, presence.tasks)
+        cone = self.cone
+        parts = [all_tasks if cone is None else (_with_sum(cone, presence), len(cone))]
+        if "preference" in self.memory:
+            parts.append(all_tasks)
+        for rows in (self.equalities, self.inequalities):
+            if rows is not None:
+                parts.append((_about(rows[0], presence), len(rows[0])))
+        places: list[int] = []
+        count = 0
+        for kept, rows_of_part in parts:
+            places += [count + row for row in kept]
+            count += rows_of_part
+        return places, count
+
     def _rows_at(self, losses: FloatArray, preference: FloatArray | None) -> _Rows:
-        m = losses.size
-        compared = self.units.compared(losses)
-        cone = np.eye(m) if self.cone is None else self.cone
-        equal, right = self.equalities or (np.zeros((0, m)), np.zeros(0))
+        m, present = losses.size, self.present or Presence(list(range(losses.size)), losses.size)
+        compared = self.units.among(present).compared(losses)
+        cone = np.eye(m) if self.cone is None else _cone_among(self.cone, present)
+        equal, right = _rows_among(self.equalities, present)
         if preference is not None:
             r = preference / preference.mean()
             equal = np.vstack([np.diag(r) - r / m, equal])
             right = np.append(np.zeros(m), right)
-        below, bound = self.inequalities or (np.zeros((0, m)), np.zeros(0))
+        below, bound = _rows_among(self.inequalities, present)
         values = np.concatenate(
             [np.zeros(len(cone)), equal @ compared - right, below @ compared - bound]
         )
         matrix = np.vstack([cone, equal, below])
         return _Rows(matrix, values, len(cone), len(cone) + len(equal))
 
-    def _multipliers(self, losses: FloatArray, at: _Rows) -> FloatArray:
-        """Return λ that earlier steps have left, or of a first step."""
-        largest = max(np.linalg.norm(at.values), np.linalg.norm(self.units.compared(losses)))
+    def _multipliers(self, losses: FloatArray, at: _Rows) -> tuple[FloatArray, float]:
+        """Return λ that earlier steps have left, or of a first step.
+
+        The second number is the share that these rows of the cone have in λ_f of all rows.
+        """
+        compared = self.units.among(self.present).compared(losses)
+        largest = max(np.linalg.norm(at.values), np.linalg.norm(compared))
         start = self.rate * at.values / (largest or 1.0)
-        start[: at.cone] = 1.0 / at.cone
         start[at.free :] = np.maximum(start[at.free :], 0.0)
-        return self.recalled("multipliers", start)
+        start[: at.cone] = math.nan
+        kept = self.recalled("multipliers", start)
+        multipliers = np.where(np.isnan(kept), start, kept)
+        multipliers[: at.cone], share = gathered(multipliers[: at.cone], 1.0)
+        return multipliers, share
 
     def _row_counts(self, preference: object, tasks: int) -> dict[str, int]:
         return {
@@ -190,6 +228,39 @@ class _Rows(NamedTuple):
     values: FloatArray  # (0, H, G), [K]
     cone: int  # rows of A
     free: int  # rows of A and E
+
+
+def _with_sum(cone: FloatArray, presence: Presence) -> list[int]:
+    """Return the rows whose sum over the tasks present is > 0; the first where there is none."""
+    sums = cone[:, presence.places].sum(axis=1)
+    return [int(row) for row in np.flatnonzero(sums > 0.0)] or [0]
+
+
+def _cone_among(cone: FloatArray, presence: Presence) -> FloatArray:
+    """Return these rows for the tasks present, scaled to sum 1; their mean where there is none."""
+    if presence.complete:
+        return cone
+    rows = cone[np.ix_(_with_sum(cone, presence), presence.places)]
+    sums = rows.sum(axis=1, keepdims=True)
+    if not sums[0] > 0.0:
+        return np.full((1, len(presence.places)), 1.0 / len(presence.places))
+    scaled: FloatArray = rows / sums
+    return scaled
+
+
+def _about(matrix: FloatArray, presence: Presence) -> list[int]:
+    """Return the constraints that say nothing about an absent task."""
+    absent = np.delete(matrix, presence.places, axis=1)
+    return [int(row) for row in np.flatnonzero(~absent.any(axis=1))]
+
+
+def _rows_among(
+    rows: tuple[FloatArray, FloatArray] | None, presence: Presence
+) -> tuple[FloatArray, FloatArray]:
+    if rows is None:
+        return np.zeros((0, len(presence.places))), np.zeros(0)
+    kept = _about(rows[0], presence)
+    return rows[0][np.ix_(kept, presence.places)], rows[1][kept]
 
 
 def _checked_cone(value: MatrixLike) -> FloatArray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+import math
+from typing import ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
 from pyfront._utils.simplex import tilted
 from pyfront.methods._adam import adam_step, check_rate, current_rate
+from pyfront.methods._dual import gathered
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report
@@ -64,6 +66,12 @@ class GradNorm(MultiTaskOptimizer):
     Source: Chen et al., GradNorm, 2018, algorithm 1. The lower bound 1e-4 of a weight is ours.
     """
 
+    per_task: ClassVar[dict[str, float]] = {
+        "initial_losses": math.nan,
+        "task_weights": math.nan,
+        "moments": 0.0,
+    }
+
     alpha = Option[float](at_least(0.0))
 
     def __init__(
@@ -85,39 +93,51 @@ class GradNorm(MultiTaskOptimizer):
         if initial is not None:
             self.memory["initial_losses"] = initial.tolist()
 
-    def check_losses(self, losses: FloatArray) -> None:
-        """Require as many losses as at first, finite and ≥ 0; > 0 where they are the first."""
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as at first."""
         initial = self.memory.get("initial_losses")
+        if initial is not None and tasks != len(initial):
+            raise ValueError(f"losses: expected {len(initial)} as at first, got {tasks}")
+
+    def check_losses(self, losses: FloatArray) -> None:
+        """Require losses that are finite and ≥ 0, > 0 where they are a task's first."""
         hint = "; GradNorm compares losses with the first ones"
-        if initial is None:
-            require("losses", losses, above=0.0, hint=hint + ": give initial_losses=")
-        elif losses.size != len(initial):
-            raise ValueError(f"losses: expected {len(initial)} as at first, got {losses.size}")
-        require("losses", losses, lowest=0.0, hint=hint)
+        first = np.isnan(self.recalled("initial_losses", np.full_like(losses, np.nan)))
+        if first.any():
+            started = np.where(first, losses, 1.0)
+            self.require_losses(started, above=0.0, hint=hint + ": give initial_losses=")
+        self.require_losses(losses, lowest=0.0, hint=hint)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return the weights as they are, and make one step of Adam on them."""
         assert gramian is not None
-        memory = self.memory
-        initial = memory.get("initial_losses", losses.tolist())
-        weights = np.array(memory.get("task_weights", np.ones_like(losses)))
+        memory, unknown = self.memory, np.full_like(losses, np.nan)
+        initial = self.recalled("initial_losses", unknown)
+        initial = np.where(np.isnan(initial), losses, initial)
+        weights, share = gathered(self.recalled("task_weights", unknown), losses.size)
         norms = np.sqrt(np.diagonal(gramian))  # of the unweighted gradients
         target = (weights * norms).mean() * _relative_rates(losses, initial) ** self.alpha
         gradient = norms * np.sign(weights * norms - target)
         rate = current_rate(self.lr, self.base)
         trained, moments = adam_step(weights, gradient, rate, memory.get("moments"))
         trained = np.maximum(trained, SMALLEST)
-        trained *= losses.size / trained.sum()
-        self.learn(initial_losses=initial, task_weights=trained.tolist(), moments=moments)
+        trained *= share * losses.size / trained.sum()
+        self.learn(initial_losses=initial.tolist(), task_weights=trained.tolist(), moments=moments)
         return Report(weights=torch.from_numpy(weights))
 
     @property
     def task_weights(self) -> Tensor | None:
-        """The weights of the next step that decides, [m] float64; None before the first."""
+        """The weights of the next step that decides, [m] float64; None before the first.
+
+        NaN for a task that has had no data yet.
+        """
         weights = self.memory.get("task_weights")
-        return None if weights is None else torch.tensor(weights, dtype=torch.float64, device="cpu")
+        if weights is None:
+            return None
+        known = [math.nan if weight is None else weight for weight in weights]
+        return torch.tensor(known, dtype=torch.float64, device="cpu")
 
 
 def _relative_rates(losses: FloatArray, initial: FloatArray) -> FloatArray:

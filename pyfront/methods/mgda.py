@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, require
+from pyfront._utils.arguments import FloatArray
 from pyfront.backend import cuda as devices
 from pyfront.backend.cuda import Decision
 from pyfront.backend.solvers import min_norm
+from pyfront.methods._unit_gradients import direction_is_zero
 from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, one_of
@@ -26,7 +27,7 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
     """Steps along the min-norm point of the convex hull of the task gradients.
 
     w minimises wᵀ C w over the simplex, exactly; d = Jᵀ w lowers every loss to first order, and is
-    zero at Pareto-stationary points (status ``"stationary"`` where all gradients are zero).
+    zero at Pareto-stationary points, status ``"stationary"``: also where one task's gradient is.
 
     Args:
         base: the optimizer that makes the step.
@@ -64,7 +65,7 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
     def check_losses(self, losses: FloatArray) -> None:
         """Require losses that are finite, and ≥ 0 where they normalise."""
         lowest = 0.0 if self.normalization in ("loss", "loss+") else -np.inf
-        require("losses", losses, lowest=lowest, hint="; normalization divides by the losses")
+        self.require_losses(losses, lowest=lowest, hint="; normalization divides by the losses")
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
@@ -77,6 +78,8 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
             s = self._scales(losses, gramian)
             weights, gap, status = min_norm(gramian / s[:, None] / s)
             weights = weights / s
+        if status == "ok" and direction_is_zero(gramian, weights):
+            status = "stationary"
         return Report(weights=torch.from_numpy(weights), gap=gap, status=status)
 
     def decide_on_device(

@@ -12,11 +12,13 @@ from pyfront._utils.arguments import FloatArray, MatrixLike, boolean, choice
 from pyfront._utils.loss_space import as_reference_vectors, check_index
 from pyfront.backend import cuda as devices
 from pyfront.backend.cuda import PHASES, Decision
-from pyfront.backend.solvers import ParetoMtlPhase, min_norm, pareto_mtl
+from pyfront.backend.solvers import ParetoMtlPhase, pareto_mtl
+from pyfront.methods._regions import alternating, least, rows_of, vectors_among, with_first
 from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least, integer_from, one_of
+from pyfront.optimizer.presence import Presence
 from pyfront.report import Report
 
 __all__ = ["ParetoMTL"]
@@ -82,6 +84,8 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     """
 
     counts_one_off_calls: ClassVar[bool] = True
+    per_task: ClassVar[dict[str, float]] = {"mean_losses": 0.0, "seen": 0.0}
+
     schedule = Option[Literal["sequential", "alternating"]](one_of("sequential", "alternating"))
     warmup_steps = Option[int](integer_from(0))
     epsilon = Option[float](at_least(0.0))
@@ -104,6 +108,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         self.schedule = schedule
         if index is not None:
             check_index(index, len(self._vectors))
+            self._vectors = with_first(self._vectors, index)
         elif schedule != "alternating":
             raise ValueError('index = None: needs schedule="alternating"')
         self.index = None if index is None else int(index)
@@ -112,6 +117,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         self.rescale = rescale
         self._device_vectors: Tensor | None = None  # of the last decision on a device
         self._device_state: Tensor | None = None  # what devices.pareto_mtl keeps
+        self._on_host = False  # the memory is newer
 
     def backward(
         self,
@@ -148,12 +154,16 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         return self._scalarized(losses, preference=reference_vectors, **options)
 
     def goal(self, given: Any, tasks: int) -> FloatArray | None:
-        """Return the reference vectors, of this call or our own, for so many losses."""
+        """Return the reference vectors, of this call or our own, for so many losses.
+
+        That of the subproblem comes first; where there are K subproblems, all in their order.
+        """
         vectors = self._vectors
         if given is not None:
             vectors = as_reference_vectors(given)
             if self.index is not None:
                 check_index(self.index, len(vectors))
+                vectors = with_first(vectors, self.index)
         count, expected = vectors.shape
         per = "a reference vector"
         if self.index is None:
@@ -161,6 +171,15 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         if tasks != expected:
             raise ValueError(f"losses: expected {expected}, one per entry of {per}, got {tasks}")
         return vectors
+
+    def goal_among(self, goal: FloatArray, presence: Presence) -> FloatArray:
+        """Return the vectors for the tasks present: none where the subproblem's own is zero there.
+
+        Where there are K subproblems they stay as they are: each has tasks of its own.
+        """
+        self._read_state()
+        self._on_host = True
+        return goal if self.index is None else vectors_among(goal, presence.places)
 
     def check_memory(self, memory: Memory) -> None:
         """Require one running average of a loss per task."""
@@ -175,13 +194,19 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         """Return the min-norm weights of M C Mᵀ, carried back to the losses: w = Mᵀ (λ, β)."""
         assert gramian is not None and preference is not None
         vectors = preference
-        if self.index is None or self.schedule == "alternating":
-            return alternating(losses, gramian, vectors, self.index)
+        if self.index is None:
+            places = None if self.present is None else self.present.places
+            return alternating(losses, gramian, vectors, None, places)
+        if self.schedule == "alternating":
+            return least(gramian, [rows_of(losses, vectors)])
         phase = self.phase
         if self.memory.get("decided_in", phase) != phase:
             self.memory.pop("weights", None)  # an average over phases would mean nothing
         self.memory["decided_in"] = phase
-        report = pareto_mtl(losses, gramian, vectors, self.index, phase, self.epsilon)
+        if len(vectors):
+            report = pareto_mtl(losses, gramian, vectors, 0, phase, self.epsilon)
+        else:
+            report = least(gramian, [rows_of(losses, vectors)])
         if phase == "feasibility":
             self._advance(losses, vectors, report.status)
         elif phase == "descent" and self.rescale and report.weights.any():
@@ -190,8 +215,15 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
     @property
     def decides_on_device(self) -> bool:
-        """Only one subproblem whose phases follow each other."""
-        return self.index is not None and self.schedule != "alternating"
+        """Whether there is one subproblem whose phases follow each other.
+
+        A device counts steps, and not those of each task: where they differ it is the host's.
+        """
+        seen = self.memory.get("seen", [])
+        counts_differ = any(count != self.memory.get("warmup") for count in seen)
+        waiting = self.memory.get("phase", "feasibility") == "feasibility"
+        sequential = self.index is not None and self.schedule != "alternating"
+        return sequential and not (waiting and counts_differ)
 
     def weights_solved_for(self, tasks: int, goal: FloatArray | None) -> int:
         """Return one per task, and one per constraint."""
@@ -204,6 +236,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         """Decide on the device, where the phase is kept too."""
         assert gramian is not None and preference is not None and self.index is not None
         state = self._state_on(losses)
+        self._on_host = False
         if preference is not self._vectors:
             on_device = devices.to_device(preference, losses.device)
         else:
@@ -215,7 +248,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
             gramian,
             on_device,
             state,
-            index=self.index,
+            index=0,
             epsilon=self.epsilon,
             warmup_steps=self.warmup_steps,
             average=AVERAGE,
@@ -236,16 +269,20 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         default = "feasibility" if self.warmup_steps > 0 else "descent"
         phase = float(PHASES.index(memory.get("phase", default)))
         counts = [phase, memory.get("warmup", 0.0), memory.get("feasible", -1.0)]
-        return np.array([*counts, *memory.get("mean_losses", [0.0] * tasks)], dtype=np.float64)
+        mean = [x or 0.0 for x in memory.get("mean_losses", [0.0] * tasks)]  # None: no data yet
+        return np.array([*counts, *mean], dtype=np.float64)
 
     def _read_state(self) -> None:
         """Take into memory what a device has decided since."""
-        if self._device_state is None:
+        if self._device_state is None or self._on_host:
             return
         phase, steps, feasible, *mean = self._device_state.tolist()
-        self.memory["phase"] = PHASES[int(phase)]
+        memory = self.memory
+        memory["phase"] = PHASES[int(phase)]
         if steps > 0.0:
-            self.memory.update(warmup=int(steps), mean_losses=mean)
+            taken = int(steps) - int(memory.get("warmup", 0))
+            seen = [count + taken for count in memory.get("seen", [0] * len(mean))]
+            memory.update(warmup=int(steps), mean_losses=mean, seen=seen)
         if feasible >= 0.0:
             self.memory["feasible"] = feasible > 0.0
 
@@ -268,6 +305,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         if self._device_state is not None:
             values = self._state_values(self._device_state.numel() - 3)
             self._device_state.copy_(torch.from_numpy(values))
+        self._on_host = False
 
     @property
     def phase(self) -> ParetoMtlPhase:
@@ -293,41 +331,20 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         return found
 
     def _advance(self, losses: FloatArray, vectors: FloatArray, status: str) -> None:
-        """Count a step of the feasibility phase, and ends it."""
+        """Count a step of the feasibility phase, and end it.
+
+        Where a task has no data nothing says whether the losses are in the region.
+        """
         memory = self.memory
         steps = int(memory.get("warmup", 0)) + 1
-        mean = AVERAGE * np.array(memory.get("mean_losses", 0.0)) + (1.0 - AVERAGE) * losses
-        memory.update(warmup=steps, mean_losses=mean.tolist())
-        unbiased = mean / (1.0 - AVERAGE**steps)
-        inside = bool((unbiased @ (vectors - vectors[self.index]).T <= 0.0).all())
-        if inside or status == "stationary" or steps >= self.warmup_steps:
+        before = self.recalled("mean_losses", np.zeros_like(losses))
+        mean = AVERAGE * before + (1.0 - AVERAGE) * losses
+        seen = [int(count) + 1 for count in self.recalled("seen", np.zeros_like(losses))]
+        memory.update(warmup=steps, mean_losses=mean.tolist(), seen=seen)
+        inside = False
+        if complete := self.present is None or self.present.complete:
+            unbiased = mean / np.array([1.0 - AVERAGE**count for count in seen])
+            inside = bool((unbiased @ (vectors - vectors[0]).T <= 0.0).all())
+        if inside or (complete and status == "stationary") or steps >= self.warmup_steps:
             # this step's weights are still kept after this: an age of 0 then makes the next decide
             memory.update(phase="descent", feasible=inside, age=-1)
-
-
-def alternating(
-    losses: FloatArray, gramian: FloatArray, vectors: FloatArray, index: int | None
-) -> Report:
-    """Return one step without memory: w = Mᵀ λ with the min-norm weights λ of M C Mᵀ.
-
-    The rows of M are the active u_j − u_k of a subproblem k that is outside its region, and unit
-    vectors, one per loss, for one that is inside.
-    """
-    tasks = vectors.shape[1]
-    subproblems = range(len(vectors)) if index is None else [index]
-    blocks, outside = [], False
-    for place, k in enumerate(subproblems):
-        away = np.delete(vectors, k, axis=0) - vectors[k]
-        active = away[away @ losses[place * tasks : (place + 1) * tasks] >= 0.0]
-        outside = outside or len(active) > 0
-        rows = active if len(active) else np.eye(tasks)
-        blocks.append(np.zeros((len(rows), losses.size)))
-        blocks[-1][:, place * tasks : (place + 1) * tasks] = rows
-    matrix = np.concatenate(blocks)
-    solution = min_norm(matrix @ gramian @ matrix.T)
-    return Report(
-        weights=torch.from_numpy(matrix.T @ solution.weights),
-        phase="feasibility" if outside else "convergence",
-        status=solution.status,
-        gap=solution.gap,
-    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray
-from pyfront.methods._dual import onto_simplex, step_length
+from pyfront.methods._dual import gathered, onto_simplex, step_length
 from pyfront.methods._product_method import ProductMethod, ProductOptions
 from pyfront.optimizer.batch import Losses
 from pyfront.optimizer.options import Option, number_in, one_of
@@ -56,6 +57,8 @@ class SingleLoopMGDA(ProductMethod):
     loop; the length of the projected step is ours, since C has no natural scale.
     """
 
+    per_task: ClassVar[dict[str, float]] = {"simplex": math.nan, "pace": 0.0}
+
     update = Option[Update](one_of("projected", "frank_wolfe"))
     rate = Option[float](number_in(above=0.0, highest=1.0))
 
@@ -90,12 +93,11 @@ class SingleLoopMGDA(ProductMethod):
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return the weights that earlier steps have left; uniform at the first."""
-        weights = self.recalled("simplex", np.full(losses.size, 1.0 / losses.size))
-        return Report(weights=torch.from_numpy(weights))
+        return Report(weights=torch.from_numpy(self._simplex(losses.size)[0]))
 
     def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
         """Move w by one step, from where it was before smoothing."""
-        w = self.recalled("simplex", np.full(product.size, 1.0 / product.size))
+        w, share = self._simplex(product.size)
         if self.update == "frank_wolfe":
             moved = (1.0 - self.rate) * w
             moved[product.argmin()] += self.rate
@@ -104,8 +106,12 @@ class SingleLoopMGDA(ProductMethod):
             length, pace = step_length(self.rate, slope, self._pace(slope.size))
             moved = onto_simplex(w - length * slope)
             self.memory.update(pace=pace)
-        self.memory.update(simplex=moved.tolist())
+        self.memory.update(simplex=(share * moved).tolist())
         return replace(report, gap=float(report.weights.numpy() @ product - product.min()))
+
+    def _simplex(self, tasks: int) -> tuple[FloatArray, float]:
+        """Return the weights of the tasks present, of sum 1, and their share of all."""
+        return gathered(self.recalled("simplex", np.full(tasks, np.nan)), 1.0)
 
     def _check_second(self) -> None:
         if self._shared.collected is not None or self.task_gradients == "own":

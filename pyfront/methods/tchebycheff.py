@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar, Unpack
 
@@ -54,9 +55,9 @@ class _Tchebycheff(MultiTaskOptimizer):
     ) -> Report:
         """Return w = λ∘r at (l − o) / unit, divided by the unit."""
         assert preference is not None
-        r = preference / preference.mean()
-        weights = r * self._multipliers(r * self.units.compared(losses))
-        return Report(weights=self.units.of_losses(weights))
+        r, units = preference / preference.mean(), self.units.among(self.present)
+        weights = r * self._multipliers(r * units.compared(losses))
+        return Report(weights=units.of_losses(weights))
 
 
 class SmoothTchebycheff(_Tchebycheff):
@@ -143,6 +144,8 @@ class MirrorTchebycheff(_Tchebycheff):
     averaging of the iterates; r scaled to mean 1 is ours.
     """
 
+    per_task: ClassVar[dict[str, float]] = {"log_multipliers": math.nan}
+
     rate = Option[float](number_in(above=0.0))
 
     def __init__(
@@ -157,8 +160,18 @@ class MirrorTchebycheff(_Tchebycheff):
         self.rate = rate
 
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
-        """Return one step of mirror ascent on λ."""
-        logs = self.recalled("log_multipliers", np.zeros_like(scaled)) + self.rate * scaled
-        logs -= logs.max()
+        """Return one step of mirror ascent on λ; the share of the tasks present in all stays."""
+        before = self.recalled("log_multipliers", np.full_like(scaled, np.nan))
+        known = before[~np.isnan(before)]
+        mean = _log_sum(known) - math.log(known.size) if known.size else 0.0
+        before = np.where(np.isnan(before), mean, before)
+        logs = before + self.rate * scaled
+        logs += _log_sum(before) - _log_sum(logs)
         self.memory.update(log_multipliers=logs.tolist())
         return tilted(1.0, logs)
+
+
+def _log_sum(logs: FloatArray) -> float:
+    """Return log Σ exp."""
+    largest = float(logs.max())
+    return largest + math.log(float(np.exp(logs - largest).sum()))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, choice, integer, require
+from pyfront._utils.arguments import FloatArray, choice, integer
 from pyfront.methods._adam import adam_step, check_rate, current_rate
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
@@ -67,6 +67,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
     """
 
     needs: ClassVar[Needs] = "losses"
+    per_task: ClassVar[dict[str, float]] = {"log_variances": 0.0, "moments": 0.0}
 
     def __init__(
         self,
@@ -92,21 +93,22 @@ class UncertaintyWeighting(MultiTaskOptimizer):
         self._factors = np.array([FACTORS[kind] for kind in kinds])
         self.memory["log_variances"] = [0.0] * num_tasks
 
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as log-variances, those of absent tasks included."""
+        if tasks != self._factors.size:
+            raise ValueError(f"losses: expected {self._factors.size} as in num_tasks, got {tasks}")
+
     def check_losses(self, losses: FloatArray) -> None:
-        """Require as many losses as log-variances, finite and ≥ 0."""
-        if losses.size != self._factors.size:
-            raise ValueError(
-                f"losses: expected {self._factors.size} as in num_tasks, got {losses.size}"
-            )
+        """Require losses that are finite and ≥ 0."""
         hint = "; a negative loss would drive its variance to zero"
-        require("losses", losses, lowest=0.0, hint=hint)
+        self.require_losses(losses, lowest=0.0, hint=hint)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return w_j = c_j e^{−s_j}, and make one step of Adam on s."""
         s = np.array(self.memory["log_variances"])
-        weights = self._factors * np.exp(-s)
+        weights = self.among(self._factors) * np.exp(-s)
         rate = current_rate(self.lr, self.base)
         s, moments = adam_step(s, 0.5 - weights * losses, rate, self.memory.get("moments"))
         s = np.clip(s, -LARGEST, LARGEST)

@@ -59,18 +59,18 @@ class UPGrad(MultiTaskOptimizer):
         super().__init__(base, **common)
         self.task_weights = task_weights
 
-    def check_losses(self, losses: FloatArray) -> None:
-        """Require losses that are finite, and as many as ``task_weights`` has entries."""
-        super().check_losses(losses)
-        per_task(self.task_weights, losses.size, 1.0)
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as ``task_weights`` has entries."""
+        per_task(self.task_weights, tasks, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return the sum of the m projections' weights."""
         assert gramian is not None
-        m = losses.size
-        floors = np.diag(per_task(self.task_weights, m, 1.0 / m))
+        m, given = losses.size, self.task_weights
+        weights = per_task(None if given is None else self.among(given), m, 1.0 / m)
+        floors = np.diag(weights)
         projections, gap, status = dual_cone(gramian, floors)
         weights = projections.sum(axis=0)
         if status == "ok" and direction_is_zero(gramian, weights):

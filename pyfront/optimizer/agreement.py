@@ -38,9 +38,10 @@ def shares_of(
     if collected and processes.sharded:
         raise ValueError("share: accumulate() has averaged sharded gradients without it")
     if isinstance(share, (int, float)):
-        share = [share] * batch.tasks
-    shares = vector("share", share, batch.tasks)
+        share = [share] * batch.presence.tasks
+    shares = vector("share", share, batch.presence.tasks)
     require("share", shares, lowest=0.0)
+    shares = shares[batch.presence.places]
     return np.append(shares, [shares.max()] * (len(batch.losses) - batch.tasks))
 
 
@@ -100,12 +101,13 @@ def header_of(step: Step) -> Header:
     return Header(
         rank=processes.rank,
         facts={
-            "tasks": batch.tasks,
+            "tasks": batch.presence.tasks,
             "names": hashed(call.tasks),
             "parameters": len(step.params),
             "size": sum(p.numel() for p in step.params),
             "call": hashed(
                 step.whole,
+                batch.presence.places,
                 len(batch.losses),
                 call.features is not None,
                 call.second is not None,

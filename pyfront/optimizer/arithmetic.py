@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -93,6 +93,10 @@ class Arithmetic(ABC):
         """Return the numbers behind the losses where they are kept; errors call them by name."""
 
     @abstractmethod
+    def joined(self, values: Sequence[Any]) -> Numbers:
+        """Return single numbers, from where they are kept, as one."""
+
+    @abstractmethod
     def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
         """Return C without the blocks ``outside``, and the squared norms over all blocks."""
 
@@ -125,7 +129,11 @@ class HostArithmetic(Arithmetic):
 
     def values(self, losses: Sequence[Tensor], names: Sequence[str]) -> Numbers:
         """Return the losses; one wait where they are on a CUDA device."""
-        return loss_values(losses)
+        return loss_values(losses) if losses else np.zeros(0)
+
+    def joined(self, values: Sequence[Any]) -> Numbers:
+        """Return an array."""
+        return np.array(values, dtype=np.float64)
 
     def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
         """Return C and the squared norms."""
@@ -177,7 +185,11 @@ class DeviceArithmetic(Arithmetic):
                     f"{name}: is on {loss.device}, losses[0] is on {losses[0].device}; all losses "
                     "must be on one device"
                 )
-        return stacked(losses)
+        return stacked(losses) if losses else torch.zeros(0, dtype=torch.float64)
+
+    def joined(self, values: Sequence[Any]) -> Numbers:
+        """Return a tensor on their device."""
+        return torch.stack(list(values))
 
     def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
         """Return C and the squared norms on the device."""
@@ -191,7 +203,7 @@ class DeviceArithmetic(Arithmetic):
         """Let the method decide on the device; else read all numbers in one copy."""
         values = step.values
         assert isinstance(values, Tensor)
-        m = step.batch.tasks
+        m = step.tasks
         if squares is None and step.decides_on_device(None):
             return self._decided_there(step, values, None)
         if squares is None:  # weights of an earlier step, which are on the host
@@ -212,7 +224,7 @@ class DeviceArithmetic(Arithmetic):
         return weigh(step, finite_gramian(step, host_c, host_norms))
 
     def _decided_there(self, step: Step, seen: Tensor, c: Tensor | None) -> Report:
-        m = step.batch.tasks
+        m = step.tasks
         if c is not None and step.batch.unit != 1.0:
             c = c / step.batch.unit**2
         decision = step.decider().decide_on_device(seen[:m], c, step.goal)
@@ -250,8 +262,7 @@ def finite_gramian(step: Step, c: FloatArray, norms: FloatArray) -> FloatArray:
     Where a gradient is not finite, in any block or of the fixed loss: a ``ValueError`` that names
     it, or all NaN for a batch under a gradient scaler.
     """
-    batch = step.batch
-    m = batch.tasks
+    batch, m = step.batch, step.tasks
     if step.sound and all(map(math.isfinite, norms.tolist())):
         traded = c if c.shape[0] == m else np.ascontiguousarray(c[:m, :m])
         return traded if batch.unit == 1.0 else traded / batch.unit**2
@@ -259,9 +270,8 @@ def finite_gramian(step: Step, c: FloatArray, norms: FloatArray) -> FloatArray:
         return np.full((m, m), np.nan)
     task = int(np.flatnonzero(~np.isfinite(norms))[0])
     value = f" = {np.asarray(step.values)[task]:g}" if task < m else ""
-    raise ValueError(
-        f"{batch.names[task]}{value}: its gradient is not finite (squared norm {norms[task]:g})"
-    )
+    name = [*step.presence.names(), "fixed"][task]
+    raise ValueError(f"{name}{value}: its gradient is not finite (squared norm {norms[task]:g})")
 
 
 def parted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -11,47 +11,62 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, require
 from pyfront.backend.task_gradients import Row
-from pyfront.gradients.losses import as_losses
+from pyfront.gradients.losses import as_losses, losses_present
+from pyfront.optimizer.presence import Presence
 
 __all__ = ["Batch", "Collected", "Losses", "check_finite", "gather"]
 
-Losses: TypeAlias = "Sequence[Tensor] | Tensor"
+Losses: TypeAlias = "Sequence[Tensor | None] | Tensor"
 
 
 class Batch(NamedTuple):
-    """The losses of a step and what is known about them.
+    """The losses of a call and what is known about them.
 
     Attributes:
-        losses: m losses to trade off, then the fixed one if there is one; scaled.
-        tasks: m.
+        losses: the losses to trade off of the tasks that have data, then the fixed one if there is
+            one; scaled.
+        presence: the tasks that have data in this call.
         unit: the gradient scaler's factor on ``losses``, 1 without one.
         scaled: a gradient scaler is at work, and what is not finite does not raise.
     """
 
     losses: list[Tensor]
-    tasks: int
+    presence: Presence
     unit: float
     scaled: bool
 
     @property
+    def tasks(self) -> int:
+        """The number of tasks that have data in this call."""
+        return len(self.presence.places)
+
+    @property
     def names(self) -> list[str]:
         """What errors call the losses."""
-        names = [f"losses[{task}]" for task in range(self.tasks)]
-        return names + ["fixed"] * (len(self.losses) - self.tasks)
+        return self.presence.names() + ["fixed"] * (len(self.losses) - self.tasks)
 
 
 class Collected(NamedTuple):
     """Task gradients and losses of micro-batches that wait for the last one.
 
     Attributes:
-        rows: one per loss.
-        values: the unscaled losses, [m], where the step's arithmetic keeps them.
+        rows: one per task that has had data.
+        values: their unscaled losses, where the step's arithmetic keeps them.
         unit: the gradient scaler's factor on the rows.
+        presence: these tasks.
     """
 
     rows: list[Row]
     values: FloatArray | Tensor
     unit: float
+    presence: Presence
+
+    def values_plus(self, values: FloatArray | Tensor, places: Sequence[int]) -> list[Any]:
+        """Return the sums of the losses, and further values as they are."""
+        sums = dict(zip(self.presence.places, self.values, strict=True))
+        for place, value in zip(places, values, strict=False):
+            sums[place] = value + sums[place] if place in sums else value
+        return [sums[place] for place in sorted(sums)] + list(values[len(places) :])
 
 
 def gather(
@@ -63,7 +78,7 @@ def gather(
     """Check the losses and scale them.
 
     Args:
-        losses: m scalar tensors, or a 1-D tensor [m].
+        losses: m scalar tensors or None, or a 1-D tensor [m].
         scaler: a gradient scaler.
         fixed: one more loss, that is not traded off.
         collected: what earlier micro-batches left.
@@ -74,8 +89,7 @@ def gather(
     Raises:
         ValueError, TypeError: the first bad loss; it is named.
     """
-    plain = as_losses(losses)
-    tasks = len(plain)
+    plain, places, tasks = losses_present(losses)
     if fixed is not None:
         plain += as_losses([fixed], name="fixed")
     unit, scaled = 1.0, plain
@@ -84,30 +98,32 @@ def gather(
         unit = float(scaler.get_scale())
     if collected is not None:
         _check_same(collected, tasks, unit)
-    return Batch(scaled, tasks, unit, scaler is not None), plain
+    return Batch(scaled, Presence(places, tasks), unit, scaler is not None), plain
 
 
-def check_finite(values: FloatArray, tasks: int, scaled: bool) -> bool:
+def check_finite(values: FloatArray, places: Sequence[int], scaled: bool) -> bool:
     """Return whether all losses are finite.
 
     Args:
         values: the losses to trade off, then the fixed one if there is one.
-        tasks: m.
+        places: of the tasks that the losses to trade off belong to.
         scaled: a gradient scaler is at work.
 
     Raises:
         ValueError: a value that is not, without a scaler; it is named.
     """
     if not scaled:
-        require("losses", values[:tasks])
-        require("fixed", values[tasks:])
+        require("losses", values[: len(places)], places=places)
+        require("fixed", values[len(places) :])
         return True
     return bool(np.isfinite(values).all())
 
 
 def _check_same(before: Collected, tasks: int, unit: float) -> None:
-    if len(before.values) != tasks:
-        raise ValueError(f"losses: expected {len(before.values)} as in accumulate(), got {tasks}")
+    if before.presence.tasks != tasks:
+        raise ValueError(
+            f"losses: expected {before.presence.tasks} as in accumulate(), got {tasks}"
+        )
     if before.unit != unit:
         raise ValueError(
             f"scaler: the losses are scaled by {unit:g} here and by {before.unit:g} in accumulate()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
+from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.report import Report
 
@@ -30,22 +32,33 @@ def weigh(step: Step, c: FloatArray | None) -> Report:
     if c is not None and np.isnan(c[0, 0]):
         return nonfinite(step)
     alone = step.one_off and not method.counts_one_off_calls
-    with method.drafting(method.fresh() if alone else method.settled()) as draft:
-        report = _decided(step, c)
+    report, after = _working_on(
+        step, method.fresh() if alone else method.settled(), lambda: _decided(step, c)
+    )
     if not alone:
-        step.memory = draft
+        step.memory = after
     return report
+
+
+def _working_on(step: Step, memory: Memory, work: Callable[[], Report]) -> tuple[Report, Memory]:
+    """Return what comes of work on the memory of the tasks present, and the memory of all then."""
+    method, presence = step.method, step.presence
+    draft = method.memory_among(memory, presence)
+    with method.drafting(draft, presence):
+        report = work()
+    return report, method.memory_after(memory, draft, presence)
 
 
 def _decided(step: Step, c: FloatArray | None) -> Report:
     method, memory = step.method, step.method.memory
-    s, losses = method.weight_smoothing, np.asarray(step.values)[: step.batch.tasks]
+    s, losses = method.weight_smoothing, np.asarray(step.values)[: step.tasks]
     if step.due:
         report = method.decide(losses, c, step.goal)
         weights = _checked_weights(method, report, losses.size)
         previous = memory.get("weights", [])  # read now: a method may have dropped them
         if s > 0.0 and len(previous) == weights.numel() and not step.one_off:
-            weights = s * torch.from_numpy(np.array(previous)) + (1.0 - s) * weights
+            before = torch.from_numpy(np.array(previous))
+            weights = torch.where(before.isnan(), weights, s * before + (1.0 - s) * weights)
     else:
         weights = torch.from_numpy(np.array(memory["weights"]))
         report = Report(weights=weights, status=method.status_between_decisions())
@@ -62,7 +75,7 @@ def _decided(step: Step, c: FloatArray | None) -> Report:
 def nonfinite(step: Step) -> Report:
     """Return the report of a step that decides nothing; the memory stays as it was."""
     step.memory = step.method.settled()
-    losses = torch.from_numpy(np.asarray(step.values)[: step.batch.tasks])
+    losses = torch.from_numpy(np.asarray(step.values)[: step.tasks])
     return Report(torch.full_like(losses, torch.nan), losses, status="nonfinite")
 
 
@@ -79,9 +92,11 @@ def observed(step: Step, report: Report) -> Report:
         product = (report.gramian @ applied.weights).numpy()
     if not np.isfinite(product).all():
         return report  # overflowed under a gradient scaler, where the direction did not
-    assert isinstance(step.method, LearnsFromProducts)
-    with step.method.drafting(step.memory):
-        observed = step.method.observe(applied, product, step.goal)
+    method = step.method
+    assert isinstance(method, LearnsFromProducts)
+    observed, step.memory = _working_on(
+        step, step.memory, lambda: method.observe(applied, product, step.goal)
+    )
     return replace(observed, weights=report.weights)
 
 

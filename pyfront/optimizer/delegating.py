@@ -86,13 +86,14 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         self._shared.memory = value
 
     @contextmanager
-    def drafting(self, draft: Memory) -> Any:
-        """Let the method work on ``draft``; the memory is the old one again afterwards."""
+    def drafting(self, draft: Memory, presence: Any) -> Any:
+        """Let the method work on ``draft``, for the tasks present; all is as before afterwards."""
         before, self.memory = self.memory, draft
+        self._shared.presence = presence
         try:
             yield draft
         finally:
-            self.memory = before
+            self.memory, self._shared.presence = before, None
 
     def recalled(self, name: str, default: FloatArray) -> FloatArray:
         """Return what the memory holds under ``name`` if it is as long as ``default``."""

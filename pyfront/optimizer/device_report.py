@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,11 @@ class DeviceReport(Report):
     _outcome: Tensor | list[float] | None
 
     def __init__(
-        self, weights: Tensor, losses: Tensor, gramian: Tensor | None, outcome: Tensor | None
+        self,
+        weights: Tensor,
+        losses: Tensor,
+        gramian: Tensor | None,
+        outcome: Tensor | list[float] | None,
     ) -> None:
         values = {"weights": weights, "losses": losses, "gramian": gramian}
         absent = {"non_uniformity": None, "reachable_preference": None, "tasks": None}
@@ -42,6 +48,13 @@ class DeviceReport(Report):
         return DeviceReport(
             self.weights, self.losses, self.gramian, torch.cat([status, outcome[1:]])
         )
+
+    def for_all(self, places: Sequence[int], tasks: int) -> Report:
+        """Return the report of all tasks, on the device as well."""
+        if len(places) == tasks:
+            return self
+        found = self._for_all(places, tasks)
+        return DeviceReport(**{"losses": None, "gramian": None, **found}, outcome=self._outcome)
 
     def _number(self, place: int) -> float | None:
         outcome = self._outcome

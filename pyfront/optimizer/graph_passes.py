@@ -21,17 +21,21 @@ def engine_of(step: Step) -> Engine:
         ValueError: an engine that is wrong for the graph, or a loss that reaches no parameter.
     """
     shared, processes = step.method._shared, step.processes
-    looked = step.one_pass and shared.values.get("reaching") != step.batch.tasks
+    places, count = step.presence
+    seen, before = shared.values.get("reaching", (frozenset(), count))
+    looked = step.one_pass and (count != before or not seen.issuperset(places))
     engine = choose_engine(
         step.method.engine,
         step.batch.losses,
         step.params if looked and not processes.sharded else None,
         step.second or (),
+        step.batch.names,
         replicas=processes.several and not processes.sharded,
         sharded=processes.sharded,
     )
     if looked:
-        shared.values["reaching"] = step.batch.tasks
+        seen = seen.union(places) if count == before else frozenset(places)
+        shared.values["reaching"] = seen, count
     return engine
 
 

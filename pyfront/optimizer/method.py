@@ -17,9 +17,10 @@ from pyfront.distributed.choose import ProcessGroupLike, as_process_group, proce
 from pyfront.distributed.processes import Processes
 from pyfront.front.solution import check_tasks
 from pyfront.gradients.engines import ENGINES, EngineName
-from pyfront.optimizer.delegating import DelegatingOptimizer, Memory
+from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
 from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in, one_of
+from pyfront.optimizer.presence import Presence, RemembersTasks
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.optimizer.roles import (
     GramianOver,
@@ -42,7 +43,7 @@ def _known_engine(name: str, value: Any) -> EngineName:
     return engine
 
 
-class Method(DelegatingOptimizer, ABC):
+class Method(RemembersTasks, ABC):
     """The contract of a method, on top of the optimizer that it wraps.
 
     A method implements :meth:`decide`. It may also refuse losses in :meth:`check_losses`, keep
@@ -52,7 +53,13 @@ class Method(DelegatingOptimizer, ABC):
       ``"products"``;
     - ``preference_domain``: ``"none"``, ``"nonnegative"``, ``"positive"``, or ``"optional"``, which
       is positive where there is one;
-    - ``counts_one_off_calls``: whether the memory goes on through calls with a goal of their own.
+    - ``counts_one_off_calls``: whether the memory goes on through calls with a goal of their own;
+    - ``per_task``: the entries of the memory that hold one value per task, as a list or a dict of
+      lists, and what stands for the value of a task that starts later than others.
+
+    A decision is made on the tasks that have data: ``losses``, C, the goal and ``per_task`` entries
+    are of these alone, and what the memory holds of the others stays as it is. Options with one
+    value per task are restricted by :meth:`among`.
 
     Args:
         base: any optimizer but LBFGS; its parameters are the ones that count.
@@ -131,9 +138,21 @@ class Method(DelegatingOptimizer, ABC):
         ``memory``: values that JSON knows, replaced and never changed in place.
         """
 
+    def check_tasks(self, tasks: int) -> None:
+        """Raise a ``ValueError`` unless the method can decide on so many losses, None included."""
+        return None  # most methods take any number
+
     def check_losses(self, losses: FloatArray) -> None:
-        """Raise a ``ValueError`` that names the first loss on which the method is not defined."""
-        require("losses", losses)
+        """Raise a ``ValueError`` that names the first loss on which the method is not defined.
+
+        Losses are those of the tasks present; :meth:`require_losses` names them by their places.
+        """
+        self.require_losses(losses)
+
+    def require_losses(self, losses: FloatArray, **bounds: Any) -> None:
+        """Raise as :func:`pyfront._utils.arguments.require` does, with the places of the tasks."""
+        places = None if self.present is None else self.present.places
+        require("losses", losses, places=places, **bounds)
 
     def goal(self, given: VectorsLike | None, tasks: int) -> FloatArray | None:
         """Return what a step decides towards: the preference of this call, or the optimizer's own.
@@ -156,6 +175,10 @@ class Method(DelegatingOptimizer, ABC):
         if r.size != tasks:
             raise ValueError(f"losses: expected {r.size}, one per entry of preference, got {tasks}")
         return r
+
+    def goal_among(self, goal: FloatArray, presence: Presence) -> FloatArray:
+        """Return the goal for the tasks present, from that for all tasks."""
+        return goal[presence.places]
 
     def status_between_decisions(self) -> str:
         """Return the status of a step that keeps the weights of an earlier one."""

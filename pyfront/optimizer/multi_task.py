@@ -156,7 +156,8 @@ class MultiTaskOptimizer(Method):
             report, direction = step.run()
             step.commit(report, direction)
             self._shared.scalars.filled = True
-        return report
+        assert self.report is not None
+        return self.report
 
     def scalarize(
         self,
@@ -266,7 +267,7 @@ class MultiTaskOptimizer(Method):
                 step = Step(self, call, processes, whole=False)
             step.meet()
             rows = row_passes(step, lambda row: row)  # averaged with the last ones
-            self._shared.collected = Collected(rows, step.values, step.batch.unit)
+            self._shared.collected = Collected(rows, step.values, step.batch.unit, step.presence)
 
     @overload  # type: ignore[override]
     def step(self, closure: None = None) -> None: ...

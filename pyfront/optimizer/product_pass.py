@@ -94,9 +94,10 @@ def _of_one_batch(step: Step, report: Report, along: Row | None) -> tuple[Row, F
         method.verified.differentiates = replay.differentiates
     if not batch.scaled and not np.isfinite(product.values).all():
         task = int(np.flatnonzero(~np.isfinite(product.values))[0])
+        loss = f"{batch.names[task]} = {np.asarray(step.values)[task]:g}"
         raise ValueError(
-            f"losses[{task}] = {np.asarray(step.values)[task]:g}: the product of its gradient with "
-            f"the direction is not finite ({product.values[task]:g})"
+            f"{loss}: the product of its gradient with the direction is not finite "
+            f"({product.values[task]:g})"
         )
     direction = product.direction if fixed is None else add_rows(product.direction, fixed)
     return direction, product.values / batch.unit**2

@@ -19,10 +19,21 @@ def row_passes(step: Step, arrived: Arrived) -> list[Row]:
 
     Gradients of micro-batches before are in them. The fixed loss, if there is one, comes last.
     """
+    if step.collected is None:
+        return _of_batch(step, arrived)
+    places, before = step.batch.presence.places, step.collected.presence.places
+    rows = _of_batch(step, _with_collected(step, arrived))
+    found = dict(zip(places, rows, strict=False))
+    for place, row in zip(before, step.collected.rows, strict=True):
+        if place not in found:  # it has no data in the last micro-batch
+            found[place] = arrived(row)
+    return [found[place] for place in sorted(found)] + rows[len(places) :]
+
+
+def _of_batch(step: Step, send: Arrived) -> list[Row]:
     batch, split = step.batch, step.split
     m, params, names = batch.tasks, step.params, batch.names
     retain = step.call.retain_graph
-    send = arrived if step.collected is None else _with_collected(step, arrived)
     if split is None:
         return _by_engine(step, range(len(batch.losses)), send, retain)
     rows = split.rows(names, retain or len(batch.losses) > m, send)
@@ -54,7 +65,9 @@ def _by_engine(step: Step, tasks: Sequence[int], send: Arrived, retain: bool) ->
 def _with_collected(step: Step, arrived: Arrived) -> Arrived:
     """Return a function that adds the micro-batches' gradient to each row that arrives."""
     assert step.collected is not None
-    waiting = iter(zip(step.collected.rows, step.factors.tolist(), strict=False))
+    known = dict(zip(step.collected.presence.places, step.collected.rows, strict=True))
+    rows = [known.get(place) for place in step.batch.presence.places]
+    waiting = iter(zip(rows, step.factors.tolist(), strict=False))
 
     def summed(row: Row) -> Row:
         before, factor = next(waiting, (None, 1.0))

@@ -69,8 +69,8 @@ def value_without_graph(losses: Losses, report: Report | None, fixed: Tensor | N
     """Return Σ_j w_j l_j + fixed where gradients are disabled, as in validation.
 
     Args:
-        losses: m scalar tensors, or a 1-D tensor [m].
-        report: its weights are used; 1/m where None.
+        losses: m scalar tensors or None, or a 1-D tensor [m].
+        report: its weights are used; the mean where None.
         fixed: a further loss, or None.
 
     Raises:
@@ -78,10 +78,14 @@ def value_without_graph(losses: Losses, report: Report | None, fixed: Tensor | N
     """
     values = list(losses.unbind()) if isinstance(losses, Tensor) else list(losses)
     m = len(values)
-    weights = [1.0 / m] * m if report is None else report.weights.tolist()
+    there = [(task, loss) for task, loss in enumerate(values) if loss is not None]
+    if not there:
+        raise ValueError("losses: all are None; there is no value")
+    weights = [1.0 / len(there)] * m if report is None else report.weights.tolist()
     if len(weights) != m:
         raise ValueError(f"losses: expected {len(weights)} as in the last report, got {m}")
-    terms = [w * loss for w, loss in zip(weights, widened(values), strict=True)]
+    wide = widened([loss for _, loss in there])
+    terms = [weights[task] * loss for (task, _), loss in zip(there, wide, strict=True)]
     total: Tensor = sum(terms if fixed is None else [*terms, fixed])  # type: ignore[assignment]
     return total.reshape(())
 
@@ -134,7 +138,7 @@ def _scaled(direction: Tensor, factor: Tensor) -> Tensor:
 
 def _value(step: Step, report: Report) -> Tensor:
     """Return Σ_j w_j l_j with the fixed loss, without a graph, on the losses' device."""
-    losses = step.batch.losses
+    losses = step.batch.losses or [step.params[0]]  # all losses may be of micro-batches before
     weights, values = step.weights_with_fixed(report), step.values
     dtype = functools.reduce(torch.promote_types, (x.dtype for x in losses), torch.float32)
     if isinstance(weights, np.ndarray) and isinstance(values, np.ndarray):

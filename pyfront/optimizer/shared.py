@@ -28,6 +28,7 @@ class Shared:
         warned: a step without a decision has been warned of.
         lock: held by the thread that is in a call.
         deciding: a decision is under way.
+        presence: the tasks that have data in the decision under way, or None.
     """
 
     def __init__(self, method: str) -> None:
@@ -41,6 +42,7 @@ class Shared:
         self.warned = False
         self.lock = threading.RLock()
         self.deciding = False
+        self.presence: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         # what belongs to a call that is not finished, or to processes that are running now

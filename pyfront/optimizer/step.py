@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, require
+from pyfront._utils.arguments import FloatArray
 from pyfront.backend import cuda
 from pyfront.backend.task_gradients import Row, TaskGradients, as_complex, as_real, assign
 from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.engines import weighted_gradient
-from pyfront.gradients.losses import as_losses, loss_values
 from pyfront.optimizer.agreement import meet, shares_of
 from pyfront.optimizer.arithmetic import (
     Arithmetic,
@@ -39,6 +39,7 @@ from pyfront.optimizer.roles import (
     task_specific,
 )
 from pyfront.optimizer.row_passes import row_passes
+from pyfront.optimizer.step_parts import presence_of, second_of
 from pyfront.report import Report
 
 __all__ = ["Step"]
@@ -59,6 +60,9 @@ class Step:
     Attributes:
         targets: the parameters, or tensors in their place whose ``.grad`` is empty.
         batch: the losses, checked and scaled.
+        presence: the tasks that have data, here or in micro-batches before. Whatever is of size m
+            in a step is of these alone; what it commits is of all tasks.
+        tasks: how many these are.
         values: the unscaled losses to trade off, then the fixed one, where the arithmetic keeps
             them; with those of micro-batches before.
         sound: every value that has been looked at is finite.
@@ -93,16 +97,20 @@ class Step:
         if method.report is None and call.scaler is None:
             given = call.losses
             warn_scaled_by_hand([given] if isinstance(given, Tensor) else plain)
+        self.presence = presence_of(self)
+        self.tasks = len(self.presence.places)
         self.arithmetic = self._arithmetic()
-        self.goal = method.goal(call.preference, self.batch.tasks) if whole else None
+        self.goal = self._goal() if whole else None
         self.one_off = call.preference is not None
         self.sound = True
         self.values = self.arithmetic.values(plain, self.batch.names)
         if self.collected is not None:
-            self.values[: self.batch.tasks] += self.collected.values
+            self.values = self.arithmetic.joined(
+                self.collected.values_plus(self.values, self.batch.presence.places)
+            )
         if isinstance(self.values, np.ndarray) and not processes.several:
             self.look(self.values)
-        self.second = self._checked_second()
+        self.second = second_of(self)
         self.due = self._is_due()
         self.engine = engine_of(self)
         self.split = split_of(self)
@@ -152,6 +160,7 @@ class Step:
         shared = method._shared
         shared.collected = None
         shared.scaler = self.call.scaler if self.overwrites else None
+        report = report.for_all(*self.presence)
         if self.call.tasks is not None:
             method.memory["tasks"] = list(self.call.tasks)
             report.name_tasks(self.call.tasks)
@@ -161,12 +170,13 @@ class Step:
 
     def rows(self) -> list[Row]:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
-        rows = self.processes.averaged(lambda send: row_passes(self, send), len(self.batch.losses))
+        count = self.tasks + len(self.batch.losses) - self.batch.tasks
+        rows = self.processes.averaged(lambda send: row_passes(self, send), count)
         return [as_real(row) for row in rows]
 
     def _by_rows(self) -> tuple[Report, Row]:
         gradients = TaskGradients(self.rows())
-        own = self._own_blocks(gradients.rows[: self.batch.tasks])
+        own = self._own_blocks(gradients.rows[: self.tasks])
         outside = left_out(self.method.gramian_over, own, self.parameters)
         if self.method.upper_bound:
             outside = list(range(len(self.params)))
@@ -240,11 +250,12 @@ class Step:
 
     def look(self, values: FloatArray) -> None:
         """Take the losses on the host and check them."""
-        m = self.batch.tasks
+        method, presence = self.method, self.presence
         self.values = values
-        self.sound &= check_finite(values, m, self.batch.scaled)
+        self.sound &= check_finite(values, presence.places, self.batch.scaled)
         if self.sound and self.whole:
-            self.method.check_losses(values[:m])
+            with method.drafting(method.memory_among(method.memory, presence), presence):
+                method.check_losses(values[: self.tasks])
 
     def decides_on_device(self, c: Tensor | None) -> bool:
         """Return whether the decision can be made where C is."""
@@ -252,6 +263,8 @@ class Step:
         if not isinstance(method, DecidesOnDevice) or not method.decides_on_device:
             return False
         if method.weight_smoothing > 0.0 or method.every > 1:  # weights are kept on the host
+            return False
+        if method.per_task and not self.presence.complete:  # so is what waits for absent tasks
             return False
         return c is None or method.weights_solved_for(len(c), self.goal) <= cuda.most_weights(
             c.device
@@ -264,7 +277,16 @@ class Step:
 
     # ------------------------------------------------------------------------------------ the parts
 
+    def _goal(self) -> FloatArray | None:
+        method, presence = self.method, self.presence
+        method.check_tasks(presence.tasks)
+        goal = method.goal(self.call.preference, presence.tasks)
+        return goal if goal is None or presence.complete else method.goal_among(goal, presence)
+
     def _arithmetic(self) -> Arithmetic:
+        if not self.batch.losses:  # the last micro-batch may have no data at all
+            before = self.collected is not None and isinstance(self.collected.values, Tensor)
+            return DeviceArithmetic() if before else HostArithmetic(self.processes)
         if self.processes.several or not on_cuda(self.batch.losses[0], self.params):
             return HostArithmetic(self.processes)
         if cuda.capturing(self.batch.losses[0].device) and self.method.report is None:
@@ -277,26 +299,10 @@ class Step:
         return HostArithmetic()
 
     def _is_due(self) -> bool:
-        memory = self.method.memory
-        kept = memory.get("weights")
-        waiting = kept is not None and len(kept) == self.batch.tasks and not self.one_off
-        return not waiting or memory["age"] % self.method.every == 0
-
-    def _checked_second(self) -> list[Tensor] | None:
-        if self.call.second is None:
-            return None
-        if self.processes.sharded:
-            raise ValueError(
-                "second: a product of two batches cannot be taken of sharded parameters"
-            )
-        second = as_losses(self.call.second, name="second")
-        if len(second) != self.batch.tasks:
-            raise ValueError(f"second: expected {self.batch.tasks} losses, got {len(second)}")
-        values = loss_values(second)
-        if not self.batch.scaled:
-            require("second", values)
-        self.sound &= bool(np.isfinite(values).all())
-        return second
+        method = self.method
+        kept = method.memory_among(method.memory, self.presence).get("weights", [])
+        known = len(kept) == self.tasks and not any(map(math.isnan, kept))
+        return not known or self.one_off or method.memory["age"] % method.every == 0
 
     def _own_blocks(self, rows: Sequence[Row]) -> list[int] | None:
         """Return the blocks of task-specific parameters, or None if no option asks for them."""
@@ -305,7 +311,9 @@ class Step:
             return None
         known: ParameterValues[int] = method._shared.values.get("owners", ParameterValues())
         rows = [row[: len(self.params)] for row in rows]  # features may follow
-        owners = owners_after(known.of(self.parameters), self.parameters, rows, range(len(rows)))
+        owners = owners_after(
+            known.of(self.parameters), self.parameters, rows, self.presence.places
+        )
         self.owners = ParameterValues(owners, self.parameters)
         return task_specific(owners, method.param_groups)
 

@@ -279,7 +279,7 @@ def test_pareto_mtl_takes_the_steps_of_the_class(harness, tasks, vectors, index,
         jacobian = rng.standard_normal((tasks, tasks + 2))
         c, losses = jacobian @ jacobian.T, rng.random(tasks)
         phase = opt.phase
-        expected = opt.decide(losses, c, u)
+        expected = opt.decide(losses, c, opt.goal(None, tasks))
         weights, status, gap, number = emulated.pareto_mtl(
             harness,
             losses,

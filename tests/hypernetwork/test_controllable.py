@@ -11,7 +11,7 @@ import pyfront
 from pyfront import preferences
 from pyfront.functional import gramian as gramian_of
 from pyfront.functional import min_norm_weights
-from pyfront.methods.pareto_mtl import alternating
+from pyfront.methods._regions import alternating
 from pyfront.problems import SineProblem
 
 

@@ -79,17 +79,26 @@ def test_it_costs_one_backward_pass():
     assert len(calls) == 1 and report.gramian is None
 
 
+def epoch_means(opt):
+    """The means of the epochs that have ended, at most the last three."""
+    memory = opt.memory
+    kept = [memory[name] for name in ("mean_before", "mean_last") if name in memory]
+    sums = zip(memory["epoch_sum"], memory["epoch_count"], strict=True)
+    last = [total / count for total, count in sums]
+    ended = memory["epoch_of_sum"][0] < memory["epoch"]
+    return [mean for mean in kept if None not in mean] + [last] * ended
+
+
 def test_backward_alone_does_not_count():
     opt, x = make()
     step(opt, x, [1.0, 1.0])
     for _ in range(3):
         opt.backward([x.sum() + 1.0, x.sum() + 1.0])
-    before = json.dumps(opt.memory["epoch_means"])
-    assert len(json.loads(before)) == 1
+    assert opt.memory["epoch"] == 1
     opt.step()
-    assert len(opt.memory["epoch_means"]) == 2
+    assert opt.memory["epoch"] == 2
     opt.step()
-    assert len(opt.memory["epoch_means"]) == 2
+    assert opt.memory["epoch"] == 2
 
 
 def test_a_step_that_the_scaler_skips_does_not_count():
@@ -100,7 +109,7 @@ def test_a_step_that_the_scaler_skips_does_not_count():
         opt.backward([(x - x.detach()).sum() + factor, x.sum() * 0 + 1.0], scaler=scaler)
         scaler.step(opt)
         scaler.update()
-    assert opt.memory["epoch_means"] == [[1.5, 1.0]] and opt.memory["epoch_steps"] == 0
+    assert epoch_means(opt) == [[1.5, 1.0]] and opt.memory["epoch_steps"] == 0
 
 
 def test_an_epoch_that_is_cut_by_a_checkpoint_goes_on():
@@ -121,14 +130,14 @@ def test_micro_batches_count_as_one_batch():
     opt, x = make()
     opt.accumulate([0.5 * (x.sum() + 2.0), 0.5 * (x.sum() + 4.0)])
     opt.step([0.5 * (x.sum() + 2.0), 0.5 * (x.sum() + 6.0)])
-    assert opt.memory["epoch_means"] == [[2.0, 5.0]]
+    assert epoch_means(opt) == [[2.0, 5.0]]
 
 
 def test_every_and_smoothing():
     opt, x = make(every=2)
     for values in ([4.0, 4.0], [9.0, 9.0], [2.0, 1.0], [9.0, 9.0]):
         step(opt, x, values)
-    assert opt.memory["epoch_means"] == [[4.0, 4.0], [2.0, 1.0]]
+    assert epoch_means(opt) == [[4.0, 4.0], [2.0, 1.0]]
     smooth, x = make(weight_smoothing=0.5)
     for values in ([1.0, 1.0], [1.0, 0.5]):
         step(smooth, x, values)

@@ -1,0 +1,65 @@
+"""What a step finds in its call: the tasks that have data, and a second batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from pyfront._utils.arguments import require
+from pyfront.gradients.losses import loss_values, losses_present
+from pyfront.optimizer.presence import Presence
+
+if TYPE_CHECKING:
+    from pyfront.optimizer.step import Step
+
+__all__ = ["presence_of", "second_of"]
+
+
+def presence_of(step: Step) -> Presence:
+    """Return which tasks have data, here or in micro-batches before.
+
+    Raises:
+        ValueError: none has, or in several processes others than in micro-batches before.
+    """
+    presence = step.batch.presence
+    if step.collected is not None:
+        before = step.collected.presence
+        if step.processes.several and before != presence:
+            raise ValueError(
+                "losses: in several processes all micro-batches of a step must have None in the "
+                "same places; give share=0 where a process has no data for a task"
+            )
+        presence = presence.union(before.places)
+    if step.whole and not presence.places:
+        raise ValueError(
+            "losses: all are None; a batch without data for any task has no direction, skip it"
+        )
+    return presence
+
+
+def second_of(step: Step) -> list[Tensor] | None:
+    """Return the losses on a second batch, of the tasks that have data in the first.
+
+    Raises:
+        ValueError: other tasks than in the first batch, or a loss that is not finite.
+    """
+    if step.call.second is None:
+        return None
+    if step.processes.sharded:
+        raise ValueError("second: a product of two batches cannot be taken of sharded parameters")
+    second, places, count = losses_present(step.call.second, name="second")
+    there, expected = step.presence
+    if count != expected:
+        raise ValueError(f"second: expected {expected} losses, got {count}")
+    if odd := sorted({*places} ^ {*there}):
+        raise ValueError(
+            f"second[{odd[0]}] and losses[{odd[0]}]: one of them is None; the two batches must "
+            "have data for the same tasks"
+        )
+    values = loss_values(second)
+    if not step.batch.scaled:
+        require("second", values, places=places)
+    step.sound &= bool(np.isfinite(values).all())
+    return second
