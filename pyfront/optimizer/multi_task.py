@@ -154,10 +154,9 @@ class MultiTaskOptimizer(Method):
                 step = Step(self, call, processes)
             step.meet()
             report, direction = step.run()
-            step.commit(report, direction)
+            report = step.commit(report, direction)
             self._shared.scalars.filled = True
-        assert self.report is not None
-        return self.report
+        return report
 
     def scalarize(
         self,

@@ -94,7 +94,7 @@ class Step:
             raise ValueError("base: no parameter of this optimizer requires a gradient")
         self.collected: Collected | None = method._shared.collected
         self.batch, plain = gather(call.losses, call.scaler, call.fixed, self.collected)
-        if method.report is None and call.scaler is None:
+        if method.report is None and call.scaler is None and plain:
             given = call.losses
             warn_scaled_by_hand([given] if isinstance(given, Tensor) else plain)
         self.presence = presence_of(self)
@@ -143,15 +143,15 @@ class Step:
             report = observed(self, report)
         return report, direction
 
-    def commit(self, report: Report, direction: Row) -> None:
-        """Take over memory and direction: the one place where a call changes anything."""
+    def commit(self, report: Report, direction: Row) -> Report:
+        """Take over memory and direction, where alone a call changes anything; return the report."""
         for p in self.parameters:
             if not p.requires_grad:
                 p.grad = None  # a frozen parameter must not move on an old direction
         assign(self.params, self.processes.placed(self.params, direction))
-        self.commit_decision(report)
+        return self.commit_decision(report)
 
-    def commit_decision(self, report: Report) -> None:
+    def commit_decision(self, report: Report) -> Report:
         """Take over memory, roles and report; ``.grad`` stays as it is."""
         method = self.method
         method.memory = self.memory
@@ -167,6 +167,7 @@ class Step:
         method.report = report
         if isinstance(method, DecidesOnDevice) and isinstance(self.values, np.ndarray):
             method.publish()
+        return report
 
     def rows(self) -> list[Row]:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
