@@ -144,7 +144,7 @@ class Step:
         return report, direction
 
     def commit(self, report: Report, direction: Row) -> Report:
-        """Take over memory and direction, the one place that changes anything; return the report."""
+        """Take over memory and direction, where alone anything changes; return the report."""
         for p in self.parameters:
             if not p.requires_grad:
                 p.grad = None  # a frozen parameter must not move on an old direction
