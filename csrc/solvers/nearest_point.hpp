@@ -71,7 +71,7 @@ class NearestPoint {
       return {.status = linear == nullptr ? loaded : Status::ok};
     }
     if (loaded == Status::out_of_range) return take_shortest(gramian, weights);
-    start(weights, warm_start, linear == nullptr);
+    start(weights, warm_start);
     auto result = iterate(settings);
     result.gap /= objective_.scale();
     fill(weights, 0.0);
@@ -176,7 +176,7 @@ class NearestPoint {
   }
 
   // A vertex of norm 0 is the optimum where c = 0: other weights would only shrink towards 0.
-  PYFRONT_HOST_DEVICE void start(const double* weights, bool warm_start, bool homogeneous) {
+  PYFRONT_HOST_DEVICE void start(const double* weights, bool warm_start) {
     corral_.reset(objective_.gramian(), objective_.stride());
     if (tasks_ == 2 && !warm_start) {
       const double first = pair_weight();
@@ -185,7 +185,8 @@ class NearestPoint {
       return;
     }
     const auto best = best_vertex();
-    if (warm_start && !(homogeneous && objective_.norm(best) == 0.0)) return start_from(weights);
+    if (warm_start && !(objective_.homogeneous() && objective_.norm(best) == 0.0))
+      return start_from(weights);
     corral_.append(best, 1.0);
   }
 

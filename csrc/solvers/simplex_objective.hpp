@@ -50,6 +50,7 @@ class SimplexObjective {
   PYFRONT_HOST_DEVICE double slope(Index i) const { return slopes_[i]; }
   PYFRONT_HOST_DEVICE double norm(Index i) const { return norms_[i]; }  // √C_ii
   PYFRONT_HOST_DEVICE double scale() const { return scale_; }
+  PYFRONT_HOST_DEVICE bool homogeneous() const { return homogeneous_; }  // c = 0
 
   // Scales to a largest entry of about 1. `stationary`: C and c are zero; `nonfinite`; and
   // `out_of_range`: c = 0 and the smallest C_ii is positive and below 1e-200 of the largest.
@@ -59,7 +60,9 @@ class SimplexObjective {
     for (Index i = 0; i < tasks_; ++i) largest = larger(largest, gramian[i * tasks_ + i]);
     double shortest = largest;
     for (Index i = 0; i < tasks_; ++i) shortest = smaller(shortest, gramian[i * tasks_ + i]);
+    homogeneous_ = true;
     for (Index i = 0; linear != nullptr && i < tasks_; ++i) {
+      homogeneous_ = homogeneous_ && linear[i] == 0.0;
       largest = larger(largest, std::fabs(linear[i]));
       poison += 0.0 * linear[i];
     }
@@ -87,7 +90,7 @@ class SimplexObjective {
     team_.sync();
     largest_norm_ = 0.0;
     for (Index j = 0; j < tasks_; ++j) largest_norm_ = larger(largest_norm_, norms_[j]);
-    const bool wide = linear == nullptr && shortest > 0.0 && scale_ * shortest < least_square;
+    const bool wide = homogeneous_ && shortest > 0.0 && scale_ * shortest < least_square;
     return wide ? Status::out_of_range : Status::ok;
   }
 
@@ -189,6 +192,7 @@ class SimplexObjective {
   double* norms_;    // √C_ii
   double largest_norm_ = 0.0;
   double scale_ = 1.0;
+  bool homogeneous_ = true;
 };
 
 }  // namespace pyfront

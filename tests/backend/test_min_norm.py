@@ -232,8 +232,9 @@ def test_zero_gradient_takes_everything_from_any_start(m, seed):
     rng = np.random.default_rng(seed)
     jacobian = rng.standard_normal((m, 3)) * 10.0 ** rng.uniform(-8, 8, (m, 1))
     jacobian[m // 2] = 0.0
-    answer = _core.min_norm(gramian_of(jacobian), start=rng.dirichlet(np.ones(m)))
-    assert (answer[0].tolist(), *answer[1:]) == (np.eye(m)[m // 2].tolist(), 0.0, "ok")
+    for linear in (None, np.zeros(m)):
+        answer = _core.min_norm(gramian_of(jacobian), linear, start=rng.dirichlet(np.ones(m)))
+        assert (answer[0].tolist(), *answer[1:]) == (np.eye(m)[m // 2].tolist(), 0.0, "ok")
 
 
 @pytest.mark.parametrize("scale", [1e-290, 1e-250, 1.0, 1e100, 1e290])
