@@ -153,9 +153,6 @@ double take_positive(soak::Bytes& bytes, bool extreme) {
                     extreme ? bytes.take<std::uint16_t>() % 2044 - 1022 : bytes.below(16) - 8);
 }
 
-#if __has_include("solvers/highs_library.hpp")
-void check_epo(soak::Bytes&) {}  // this EpoSolver cannot be made without HiGHS
-#else
 void check_epo(soak::Bytes& bytes) {
   ++counts.epo;
   const auto j = soak::read_jacobian(bytes, 3);
@@ -185,7 +182,6 @@ void check_epo(soak::Bytes& bytes) {
     require(soak::is_optimal(program, weights), "EPO: feasible and best among all vertices");
   }
 }
-#endif
 
 // μ with the shares of r∘l, whose exponents are beyond any type's, scaled in integers.
 void check_non_uniformity(soak::Bytes& bytes) {
