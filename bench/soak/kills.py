@@ -90,17 +90,15 @@ def disturbed(folder: Path, choice: random.Random, kills: dict[str, int], limit:
         stderr=subprocess.DEVNULL,
     )
     workers: set[int] = set()
-    pause = 0.0
+    # a place in the sweep, not a time, so that a slow machine gets on too
+    seen, calm = before, choice.randint(1, 12)
     while parent.poll() is None:
         workers |= set(children(parent.pid))
-        time.sleep(0.02)
-        if len(calls(folder)) == before or sum(kills.values()) >= limit:
+        time.sleep(0.01)
+        if len(calls(folder)) - seen < calm or sum(kills.values()) >= limit:
             continue
-        if pause == 0.0:
-            pause = time.monotonic() + choice.uniform(0.0, 3.0)
-        if time.monotonic() < pause:
-            continue
-        pause = 0.0
+        time.sleep(choice.uniform(0.0, 0.5))
+        seen, calm = len(calls(folder)), choice.randint(1, 12)
         running = children(parent.pid)
         if choice.random() < 0.5 and running:
             kills["workers"] += kill(choice.choice(running))
@@ -147,10 +145,10 @@ def main(arguments: list[str] | None = None) -> dict[str, int]:
             while len(list((folder / "kept").glob("*.json"))) < len(RUNS) + 1:  # and sweep.json
                 disturbed(folder, choice, kills, options.kills)
                 starts += 1
+                print(json.dumps({"folders": folders, "starts": starts, **kills}), flush=True)
             front = sweep(folder)  # trains nothing: all of it is loaded
             found = [(s.preference, s.train_losses) for s in front]
             assert found == [(s.preference, s.train_losses) for s in expected], folder
-            print(json.dumps({"folders": folders, "starts": starts, **kills}), flush=True)
     return kills
 
 

@@ -9,9 +9,7 @@ shift
 borrowed=$("$python" -c 'import os, sys; print("\n".join(p for p in sys.path if p.endswith("site-packages")))')
 tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then
-  tests=(tests/backend/test_gramian.py tests/backend/test_min_norm.py tests/backend/test_linear_program.py
-    tests/backend/test_epo.py tests/backend/test_epo_degenerate.py tests/backend/test_non_uniformity.py
-    tests/methods/test_pareto_mtl.py)
+  tests=(tests/backend tests/methods/test_pareto_mtl.py tests/methods/test_migration.py)
 fi
 
 for kind in $builds; do
