@@ -100,10 +100,10 @@ class MultiTaskOptimizer(Method):
         pass, and under ``engine="steal"``.
 
         Args:
-            losses: m scalar tensors, or a 1-D tensor [m], with a graph; or a dict of them by the
-                names of the tasks, whose order is that of the preference or of the first call; or a
-                callable that returns them, called with gradients enabled (again by methods whose
-                ``products`` need it). One scalar where there is one task.
+            losses: m scalar tensors with a graph (None: no data for that task), or a 1-D tensor
+                [m]; or a dict by the tasks' names, in the order of the preference or of the first
+                call; or a callable that returns them, called with gradients enabled (again by
+                methods whose ``products`` need it). One scalar where there is one task.
             preference: r for this call, [m], a dict by name, or [K, m] where the method takes
                 several; decided on as at a first step, and forgotten. The optimizer's own where
                 None.
