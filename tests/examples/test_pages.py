@@ -9,11 +9,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "frameworks").glob("*.md"))
 
 
-def test_every_example_has_a_page():
-    pages = "".join(text(page) for page in (ROOT / "docs").rglob("*.md"))
-    links = re.findall(r"examples/(\w+\.py)", pages)
-    files = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert set(links) == files - {"two_tasks.py"}
+def test_every_page_has_an_example_that_exists():
+    for page in PAGES:
+        links = re.findall(r"examples/(\w+\.py)", text(page))
+        assert links and all((ROOT / "examples" / name).exists() for name in links)
 
 
 def text(page):
