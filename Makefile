@@ -63,7 +63,7 @@ $(VENV)/.bench: $(VENV)/.installed
 FUZZ_INPUTS ?= 7000000
 FUZZ_RUNS ?= 3000000
 EXACT_INPUTS ?= 1000000
-RESUME_PAIRS ?= 336
+RESUME_PAIRS ?= 348
 STEPS ?= 1000000
 KILLS ?= 500
 CLANG ?= clang++
@@ -75,7 +75,7 @@ sanitize: $(VENV)/.installed
 	PYTHON=$(BIN)/python bench/soak/sanitize.sh "address thread" $(ARGS)
 
 soak-short:
-	$(MAKE) soak FUZZ_INPUTS=100000 FUZZ_RUNS=0 EXACT_INPUTS=2000 RESUME_PAIRS=28 STEPS=5000 KILLS=3
+	$(MAKE) soak FUZZ_INPUTS=100000 FUZZ_RUNS=0 EXACT_INPUTS=2000 RESUME_PAIRS=29 STEPS=5000 KILLS=3
 
 soak: $(VENV)/.installed build/fuzz_random
 	build/fuzz_random $(FUZZ_INPUTS)

@@ -45,6 +45,7 @@ METHODS: dict[str, Make] = {
     "SingleLoopMGDA difference": lambda p: pyfront.SingleLoopMGDA(adam(p), products="difference"),
     "LinearScalarization": lambda p: pyfront.LinearScalarization(adam(p), R),
     "PreferenceFeedback": lambda p: pyfront.PreferenceFeedback(adam(p), R),
+    "ConstraintFeedback": lambda p: pyfront.ConstraintFeedback(adam(p), bounds={1: 0.5}),
     "SmoothTchebycheff": lambda p: pyfront.SmoothTchebycheff(adam(p), R),
     "MirrorTchebycheff": lambda p: pyfront.MirrorTchebycheff(adam(p), R),
     "GradNorm": lambda p: pyfront.GradNorm(adam(p)),
