@@ -343,5 +343,6 @@ def test_the_generated_model_compiles_and_exports():
     torch.testing.assert_close(exported(x), expected)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), expected)
-    both = torch.compile(net, fullgraph=True, backend="aot_eager")
+    whole = not torch.__version__.startswith("2.6.")  # whose Dynamo breaks the graph at a Place
+    both = torch.compile(net, fullgraph=whole, backend="aot_eager")
     torch.testing.assert_close(both(x, preference=torch.tensor([0.4, 0.6])), expected)

@@ -260,6 +260,9 @@ def test_a_checkpoint_around_the_call_is_right(reentrant, preference):
     assert any(g.abs().max() > 1e-3 for g in found)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6."), reason="Dynamo of torch 2.6 breaks the graph at a Place"
+)
 def test_a_checkpoint_in_a_compiled_network_is_right():
     net = pyfront.HyperNetwork(Checkpointed(False), 2, plain=True, parameters=["inner.*", "head.*"])
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
