@@ -241,8 +241,9 @@ preferences = [[float(k), 1.0] for k in range(1, 8)]
 
 def run_script(folder, text, **environment):
     script = folder / "script.py"
-    script.write_text(text)
-    (folder / "training.py").write_text(TRAINING)
+    for path, content in ((script, text), (folder / "training.py", TRAINING)):
+        if not path.exists() or path.read_text() != content:  # a process may be reading it
+            path.write_text(content)
     paths = [str(Path(sweep_cases.__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | environment
     return subprocess.Popen([sys.executable, script], cwd=folder, env=os.environ | environment)
