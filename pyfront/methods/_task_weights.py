@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
+import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
+from pyfront.optimizer.multi_task import MultiTaskOptimizer
+from pyfront.optimizer.options import CommonOptions, Option
 
-__all__ = ["check_task_weights", "per_task"]
+__all__ = ["TaskWeightedMethod", "check_task_weights", "per_task"]
 
 
 def check_task_weights(name: str, value: VectorLike | None) -> FloatArray | None:
@@ -42,3 +47,29 @@ def per_task(weights: FloatArray | None, tasks: int, equal: float) -> FloatArray
             f"losses: expected {weights.size}, one per entry of task_weights, got {tasks}"
         )
     return weights
+
+
+class TaskWeightedMethod(MultiTaskOptimizer):
+    """A method that combines one vector per task with fixed weights.
+
+    Args:
+        base: the optimizer that makes the step.
+        task_weights: [m], entries ≥ 0 and not all 0; None is equal weights.
+        **common: keywords of :class:`~pyfront.MultiTaskOptimizer`.
+    """
+
+    task_weights = Option[FloatArray | None](check_task_weights)
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        task_weights: VectorLike | None = None,
+        **common: Unpack[CommonOptions],
+    ) -> None:
+        super().__init__(base, **common)
+        self.task_weights = task_weights
+
+    def check_tasks(self, tasks: int) -> None:
+        """Require as many losses as ``task_weights`` has entries."""
+        per_task(self.task_weights, tasks, 1.0)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, VectorLike
-from pyfront.methods._task_weights import check_task_weights, per_task
+from pyfront._utils.arguments import FloatArray
+from pyfront.methods._task_weights import TaskWeightedMethod, per_task
 from pyfront.methods._unit_gradients import ROUNDING, direction_is_zero
-from pyfront.optimizer.multi_task import MultiTaskOptimizer
-from pyfront.optimizer.options import CommonOptions, Option
 from pyfront.report import Report
 
 __all__ = ["AlignedMTL"]
 
 
-class AlignedMTL(MultiTaskOptimizer):
+class AlignedMTL(TaskWeightedMethod):
     """Combines the nearest gradients that are orthogonal to each other and equally long.
 
     With C = V Λ Vᵀ over the eigenvalues λ > 0 and σ² the smallest of them, the aligned gradients
@@ -44,22 +40,6 @@ class AlignedMTL(MultiTaskOptimizer):
     Source: Senushkin et al., Independent Component Alignment for Multi-Task Learning, 2023,
     algorithm 1. λ ≤ m ε λ_max counts as zero. LibMTL has a = 1, which is m times the step.
     """
-
-    task_weights = Option[FloatArray | None](check_task_weights)
-
-    def __init__(
-        self,
-        base: torch.optim.Optimizer,
-        *,
-        task_weights: VectorLike | None = None,
-        **common: Unpack[CommonOptions],
-    ) -> None:
-        super().__init__(base, **common)
-        self.task_weights = task_weights
-
-    def check_tasks(self, tasks: int) -> None:
-        """Require as many losses as ``task_weights`` has entries."""
-        per_task(self.task_weights, tasks, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, VectorLike
-from pyfront.methods._task_weights import check_task_weights, per_task
+from pyfront._utils.arguments import FloatArray
+from pyfront.methods._task_weights import TaskWeightedMethod, per_task
 from pyfront.methods._unit_gradients import pseudo_solve, unit_gramian
-from pyfront.optimizer.multi_task import MultiTaskOptimizer
-from pyfront.optimizer.options import CommonOptions, Option
 from pyfront.report import Report
 
 __all__ = ["ConFIG"]
 
 
-class ConFIG(MultiTaskOptimizer):
+class ConFIG(TaskWeightedMethod):
     """Steps along the direction whose cosines with the task gradients are in given proportions.
 
     With U the unit gradients in rows and a = ``task_weights``, the direction is e = U⁺ a / ‖U⁺ a‖,
@@ -47,22 +43,6 @@ class ConFIG(MultiTaskOptimizer):
     Networks, 2024, eq. (2) and (3); not its momentum version. U⁺ is taken from the Gramian in
     float64: gradients whose directions differ by less than about 1e-7 count as dependent.
     """
-
-    task_weights = Option[FloatArray | None](check_task_weights)
-
-    def __init__(
-        self,
-        base: torch.optim.Optimizer,
-        *,
-        task_weights: VectorLike | None = None,
-        **common: Unpack[CommonOptions],
-    ) -> None:
-        super().__init__(base, **common)
-        self.task_weights = task_weights
-
-    def check_tasks(self, tasks: int) -> None:
-        """Require as many losses as ``task_weights`` has entries."""
-        per_task(self.task_weights, tasks, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray, VectorLike
+from pyfront._utils.arguments import FloatArray
 from pyfront.backend.solvers import dual_cone
-from pyfront.methods._task_weights import check_task_weights, per_task
+from pyfront.methods._task_weights import TaskWeightedMethod, per_task
 from pyfront.methods._unit_gradients import direction_is_zero
-from pyfront.optimizer.multi_task import MultiTaskOptimizer
-from pyfront.optimizer.options import CommonOptions, Option
 from pyfront.report import Report
 
 __all__ = ["UPGrad"]
 
 
-class UPGrad(MultiTaskOptimizer):
+class UPGrad(TaskWeightedMethod):
     """Projects each task gradient onto the dual cone of all of them and combines the projections.
 
     With K = {d : g_jᵀ d ≥ 0 for all j}, d = Σ_i a_i π_K(g_i), where a = ``task_weights``. The
@@ -46,22 +42,6 @@ class UPGrad(MultiTaskOptimizer):
     Source: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, 2024, eq. (3) and
     proposition 1. TorchJD adds 1e-4 of the trace to C's diagonal before it solves; this does not.
     """
-
-    task_weights = Option[FloatArray | None](check_task_weights)
-
-    def __init__(
-        self,
-        base: torch.optim.Optimizer,
-        *,
-        task_weights: VectorLike | None = None,
-        **common: Unpack[CommonOptions],
-    ) -> None:
-        super().__init__(base, **common)
-        self.task_weights = task_weights
-
-    def check_tasks(self, tasks: int) -> None:
-        """Require as many losses as ``task_weights`` has entries."""
-        per_task(self.task_weights, tasks, 1.0)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
