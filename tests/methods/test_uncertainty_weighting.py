@@ -145,6 +145,9 @@ def test_a_step_that_the_scaler_skips_trains_nothing(where):
     assert scaler.get_scale() == 512.0
     kept = ("log_variances", "moments")
     assert [opt.memory[key] for key in kept] == [json.loads(before)[key] for key in kept]
+    with pytest.raises(RuntimeError, match="still scaled by 512"):
+        opt.step()
+    opt.zero_grad()
     opt.step()
     assert [opt.memory[key] for key in kept] == [memory[key] for key in kept]
 

@@ -1,5 +1,6 @@
 """The picture holds every point, on both splits, and every ray."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -73,12 +74,21 @@ def test_all_points_lie_inside_the_axes():
 
 
 @pytest.mark.parametrize("test", [True, False])
-def test_it_is_saved_whole_without_pyplot(tmp_path, test):
+def test_it_is_saved_whole(tmp_path, test):
     figure = plot_front(example(test), title="digits")
     save_figure(figure, tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["front.png"]
-    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_pyplot_is_not_imported(tmp_path):
+    code = (
+        "import sys; from pyfront.front import Front, Solution; from pyfront.plots import *; "
+        "front = Front([Solution(method='EPO', train_losses=[1.0, 2.0])]); "
+        f"save_figure(plot_front(front), {str(tmp_path / 'front.png')!r}); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_degenerate_fronts():
