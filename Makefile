@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*/*)
 
-.PHONY: demo test bench lint format fresh oldest clean
+.PHONY: demo test bench lint format docs fresh oldest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pyfront demo $(ARGS)
@@ -31,6 +31,10 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i csrc/*/* tests/*.cpp tests/emulated_cuda/* bench/soak/*.?pp
+
+# The site, in build/site; a warning is an error.
+docs: $(VENV)/.docs
+	MPLBACKEND=agg NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 fresh:
 	PYTHON=$(PYTHON) TORCH=$(TORCH) .ci/install newest
@@ -55,6 +59,10 @@ $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 
 $(VENV)/.bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --group bench
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --group docs
 	@touch $@
 
 # The standing checks of bench/reliability.md. `make soak-short` takes minutes, `make soak` hours.

@@ -1,5 +1,6 @@
 """The examples in the docstrings run and give what they say."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -40,9 +41,53 @@ def test_the_methods_have_examples():
         assert sum(len(test.examples) for test in doctest.DocTestFinder().find(module)) > 0
 
 
+def python_blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+
+
+def test_the_readme_trains(capsys):
+    (block,) = python_blocks(DOCS.parent / "README.md")
+    model = torch.nn.Linear(4, 2)
+    x, targets = torch.randn(64, 4), torch.randn(64, 2)
+    names = {
+        "model": Columns(model),
+        "loader": [(x[k : k + 16], targets[k : k + 16].T) for k in range(0, 64, 16)],
+        "loss_fn": torch.nn.functional.mse_loss,
+    }
+    before = model.weight.detach().clone()
+    exec(compile(block, "README.md", "exec"), names)
+    assert "tensor([" in capsys.readouterr().out and not torch.equal(before, model.weight)
+
+
+class Columns(torch.nn.Module):
+    """One output per task."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x).T
+
+
+def test_the_page_on_loops_runs():
+    names = {"__name__": "loop"}
+    for block in python_blocks(DOCS / "loop.md"):
+        exec(compile(block, "loop.md", "exec"), names)
+    assert names["opt"].report.status == "ok"
+
+
+def test_the_notebook_ends_where_it_says(monkeypatch):
+    pytest.importorskip("matplotlib").use("agg")
+    monkeypatch.syspath_prepend(str(DOCS / "site"))
+    cells = importlib.import_module("notebook").run(DOCS / "first_front.ipynb")
+    (worst,) = [ast.literal_eval(c.result) for c in cells if c.source.endswith("\nworst")]
+    assert worst["EPO"] < 1.1 and worst["feedback"] < 1.3 and worst["linear"] > 100
+    assert sum(len(cell.pictures) for cell in cells) == 1
+
+
 def test_contributing_walks_through_a_method_and_an_engine():
-    text = (DOCS.parent / "CONTRIBUTING.md").read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    blocks = python_blocks(DOCS.parent / "CONTRIBUTING.md")
     assert len(blocks) == 2
     names = {"pyfront": pyfront, "__name__": "contributing"}
     for block in blocks:
@@ -64,5 +109,5 @@ def test_pages_run(page):
 
 def test_the_pictures_of_the_pages_can_be_drawn_again(tmp_path):
     pytest.importorskip("matplotlib")
-    runpy.run_path(str(DOCS / "plots.py"))["main"](tmp_path)
+    runpy.run_path(str(DOCS / "site" / "pictures.py"))["main"](tmp_path)
     assert (tmp_path / "preferences.png").stat().st_size > 50_000

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/preferences.md: ``python docs/plots.py``; needs matplotlib."""
+"""Draws the pictures of docs/preferences.md: ``python docs/site/pictures.py``; needs matplotlib."""
 
 from pathlib import Path
 
