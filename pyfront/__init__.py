@@ -9,6 +9,7 @@ from types import ModuleType
 
 from pyfront import control, functional, preferences, problems
 from pyfront.backend.cuda import cuda_available
+from pyfront.diagnosis import Diagnosis, diagnose
 from pyfront.front import Front, Solution
 from pyfront.hypernetwork import HyperNetwork
 from pyfront.methods import (
@@ -53,6 +54,7 @@ __all__ = [
     "CAGrad",
     "ConFIG",
     "ConstraintFeedback",
+    "Diagnosis",
     "DynamicWeightAverage",
     "FairGrad",
     "Front",
@@ -75,6 +77,7 @@ __all__ = [
     "control",
     "cuda_available",
     "datasets",
+    "diagnose",
     "functional",
     "plots",
     "preferences",

@@ -118,7 +118,7 @@ def check_reached(name: str, row: Row) -> None:
         if gradient is not None:
             return
     raise NoParameterError(
-        f"{name}: the graph reaches no parameter of this optimizer; if its part of the model is "
+        f"{name}: the graph reaches no parameter that is trained; if its part of the model is "
         "frozen, leave the loss out or unfreeze it"
     )
 

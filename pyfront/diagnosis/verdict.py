@@ -1,0 +1,222 @@
+"""From what was measured to a verdict: the rules, and the words for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from pyfront._utils.arguments import BoolArray, FloatArray
+from pyfront.backend.solvers import min_norm
+from pyfront.diagnosis.costs import StepCost, bytes_in_words
+
+__all__ = ["Evidence", "Outcome", "judge"]
+
+Outcome: TypeAlias = Literal[
+    "one_task",
+    "nothing_shared",
+    "stationary",
+    "unclear",
+    "weights",
+    "rescale",
+    "tolerable",
+    "conflict",
+    "opposed",
+]
+
+CONFLICT = 0.05  # a pair conflicts where its cosine is surely below −CONFLICT
+UNCLEAR = 0.2  # it may, where its cosine is possibly below −UNCLEAR
+FAR_APART = 10.0  # ratio of lengths from which weights have to undo the scale
+SELDOM = 0.05  # share of batches in which a loss may rise along the sum
+CANCELLED = 0.1  # length of the min-norm point of unit gradients that counts as none
+LEAST_OVERLAP = 0.3  # of the samples of two tasks; below, cosines are noise
+FEW = 4  # tasks for which m passes cost little more than a product
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on.
+
+    Attributes:
+        names: of the m tasks.
+        batches: B.
+        shared: the number of shared parameters.
+        norms: lengths of the task gradients over these, [m].
+        cosines: their means, [m, m]; NaN for tasks that were never in one batch.
+        margins: how far the means may be off, [m, m] ≥ 0; 0 where there is one batch alone.
+        rises: share of batches in which a loss rises along the sum, [m].
+        overlap: share of samples that the tasks have in common.
+        negative: a loss is negative.
+        costs: of a step of the methods.
+    """
+
+    names: Sequence[str]
+    batches: int
+    shared: int
+    norms: FloatArray
+    cosines: FloatArray
+    margins: FloatArray
+    rises: FloatArray
+    overlap: float
+    negative: bool
+    costs: Sequence[StepCost]
+
+    @property
+    def balanced(self) -> FloatArray:
+        """Weights that undo the lengths, w_j ∝ 1/‖g_j‖ of sum m; 0 for a gradient of zero."""
+        w = np.divide(1.0, self.norms, out=np.zeros_like(self.norms), where=self.norms > 0.0)
+        return w * len(w) / w.sum() if w.any() else np.ones_like(w)
+
+    @property
+    def ratio(self) -> float:
+        """The largest length over the least one that is not zero."""
+        lengths = self.norms[self.norms > 0.0]
+        return float(lengths.max() / lengths.min()) if lengths.size else 1.0
+
+
+def judge(e: Evidence) -> tuple[Outcome, str]:
+    """Return the outcome in one word, and the verdict in sentences."""
+    if len(e.names) == 1:
+        return "one_task", "One task: there is nothing to trade off; use the optimizer as it is."
+    if not e.shared:
+        return "nothing_shared", (
+            "No parameter is reached by two tasks: they cannot conflict, and the sum of the losses "
+            "trains each on its own. A trunk that is shared is frozen, or not among the parameters."
+        )
+    if not e.norms.any():
+        return "stationary", (
+            "All gradients at the shared parameters are zero: nothing can be said of conflicts."
+        )
+    pairs = _pairs(e, e.cosines + e.margins < -CONFLICT)
+    doubtful = _pairs(e, ~(e.cosines - e.margins >= -UNCLEAR))
+    if e.overlap < LEAST_OVERLAP or (doubtful and not pairs):
+        return "unclear", _unclear(e, doubtful)
+    if not pairs:
+        if e.ratio >= FAR_APART:
+            return "rescale", f"{_no_conflict(e)} {_undo_scale(e)}{_one_batch(e)}"
+        return "weights", (
+            f"{_no_conflict(e)} Fixed weights suffice: LinearScalarization(base, preference), or "
+            f"the sum of the losses.{_one_batch(e)}"
+        )
+    outcome = _of_conflict(e)
+    return outcome, f"{_conflict(e, pairs)} {_advice(e, outcome)}{_one_batch(e)}"
+
+
+def _pairs(e: Evidence, chosen: BoolArray) -> list[tuple[int, int]]:
+    """Return the pairs of tasks that are chosen, those in the strongest conflict first."""
+    i, j = np.triu_indices(len(chosen), 1)
+    places = [(a, b) for a, b in zip(i.tolist(), j.tolist(), strict=True) if chosen[a, b]]
+    return sorted(places, key=lambda place: float(e.cosines[place]))
+
+
+def _of_conflict(e: Evidence) -> Outcome:
+    if np.isfinite(e.cosines).all() and _common_length(e.cosines) < CANCELLED:
+        return "opposed"
+    if np.nanmax(e.rises) <= SELDOM:
+        return "tolerable"
+    if e.ratio >= FAR_APART and np.nansum(e.cosines, axis=1).min() >= 0.0:
+        return "rescale"
+    return "conflict"
+
+
+def _common_length(cosines: FloatArray) -> float:
+    """Return ‖min-norm point‖ of the unit gradients: how fast all can fall, of 1 for each alone."""
+    w = min_norm(cosines).weights
+    return math.sqrt(max(float(w @ cosines @ w), 0.0))
+
+
+# ---------------------------------------------------------------------------------------- the words
+
+
+def _no_conflict(e: Evidence) -> str:
+    return f"No two of the {len(e.names)} tasks conflict beyond noise."
+
+
+def _one_batch(e: Evidence) -> str:
+    if e.batches > 1:
+        return ""
+    return " One batch tells nothing of the noise: give several."
+
+
+def _unclear(e: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
+    undone = f" that undo the lengths of the gradients, {_balanced(e)}"
+    weights = f"fixed weights{undone if e.ratio >= FAR_APART else ''}"
+    if e.overlap < LEAST_OVERLAP:
+        return (
+            f"The tasks have {e.overlap:.0%} of their samples in common. Below about a third, "
+            "cosines of gradients are noise, and say nothing of conflicts: start with "
+            f"{weights}, and diagnose batches of common samples."
+        )
+    return (
+        f"These batches do not tell whether {_listed(e, pairs)} conflict: give more or larger "
+        f"ones. Until then take {weights}."
+    )
+
+
+def _conflict(e: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
+    verb = "conflict" if len(pairs) == 1 else "are pairs in conflict"
+    return f"{_listed(e, pairs)} {verb}."
+
+
+def _listed(e: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
+    shown = [f"{e.names[i]} and {e.names[j]} ({_cosine(e, i, j)})" for i, j in pairs[:3]]
+    more = f" and {len(pairs) - 3} more pairs" if len(pairs) > 3 else ""
+    return "; ".join(shown) + more
+
+
+def _cosine(e: Evidence, i: int, j: int) -> str:
+    value, margin = float(e.cosines[i, j]), float(e.margins[i, j])
+    if not math.isfinite(value):
+        return "never in one batch"
+    return f"cosine {value:.2f}" + (f" ± {margin:.2f}" if 0.0 < margin < math.inf else "")
+
+
+def _undo_scale(e: Evidence) -> str:
+    return (
+        f"But lengths of gradients differ {e.ratio:.3g} times, so that a sum trains the longest "
+        f"alone. Fixed weights suffice once they undo that: LinearScalarization(base, "
+        f"{_balanced(e)})."
+    )
+
+
+def _balanced(e: Evidence) -> str:
+    return "[" + ", ".join(f"{w:.3g}" for w in e.balanced) + "]"
+
+
+def _advice(e: Evidence, outcome: Outcome) -> str:
+    if outcome == "rescale":
+        return _undo_scale(e)
+    if outcome == "tolerable":
+        return (
+            "Along their sum no loss rises to first order all the same: fixed weights suffice for "
+            f"that. {_by_preference(e)}"
+        )
+    if outcome == "opposed":
+        return (
+            "The gradients nearly cancel: almost no direction lowers all losses, and what is left "
+            f"is the choice of a trade-off. {_by_preference(e)}"
+        )
+    worst = int(np.nanargmax(e.rises))
+    exact, flat = e.costs[-1], "SingleLoopMGDA(base): one product C w per step"
+    never = (
+        f"MGDA(base): {exact.passes} backward passes and {bytes_in_words(exact.gradient_bytes)} of "
+        "gradients per step"
+        if len(e.names) <= FEW
+        else flat
+    )
+    return (
+        f"Along their sum {e.names[worst]} rises to first order in {e.rises[worst]:.0%} of the "
+        f"batches. Where no loss may rise along the direction, take {never}. {_by_preference(e)}"
+    )
+
+
+def _by_preference(e: Evidence) -> str:
+    offset = ", with offset= and unit= for negative losses" if e.negative else ""
+    exact = " (EPO with full batches)" if len(e.names) <= FEW and not e.negative else ""
+    return (
+        "For a proportion of the losses that you name, take PreferenceFeedback(base, preference)"
+        f"{offset}: one backward pass per step{exact}."
+    )
