@@ -33,6 +33,7 @@ FAR_APART = 10.0  # ratio of lengths from which weights have to undo the scale
 SELDOM = 0.05  # share of batches in which a loss may rise along the sum
 CANCELLED = 0.1  # length of the min-norm point of unit gradients that counts as none
 LEAST_OVERLAP = 0.3  # of the samples of two tasks; below, cosines are noise
+NO_CONFLICT = "No pair of tasks conflicts beyond noise."
 FEW = 4  # tasks for which m passes cost little more than a product
 
 
@@ -96,9 +97,9 @@ def judge(e: Evidence) -> tuple[Outcome, str]:
         return "unclear", _unclear(e, doubtful)
     if not pairs:
         if e.ratio >= FAR_APART:
-            return "rescale", f"{_no_conflict(e)} {_undo_scale(e)}{_one_batch(e)}"
+            return "rescale", f"{NO_CONFLICT} {_undo_scale(e)}{_one_batch(e)}"
         return "weights", (
-            f"{_no_conflict(e)} Fixed weights suffice: LinearScalarization(base, preference), or "
+            f"{NO_CONFLICT} Fixed weights suffice: LinearScalarization(base, preference), or "
             f"the sum of the losses.{_one_batch(e)}"
         )
     outcome = _of_conflict(e)
@@ -129,10 +130,6 @@ def _common_length(cosines: FloatArray) -> float:
 
 
 # ---------------------------------------------------------------------------------------- the words
-
-
-def _no_conflict(e: Evidence) -> str:
-    return f"No two of the {len(e.names)} tasks conflict beyond noise."
 
 
 def _one_batch(e: Evidence) -> str:

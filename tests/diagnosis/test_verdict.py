@@ -35,8 +35,8 @@ MANY = [*np.eye(6)[:5].tolist(), [-3.0] * 5 + [4.0]]
 @pytest.mark.parametrize(
     "jacobian, outcome, cosine, ratio, rises, words",
     [
-        (ALIGNED, "weights", 0.5, 1.0, [0, 0], ["No two", "Fixed weights suffice", "sum"]),
-        (SCALED, "rescale", 0.5, 100.0, [0, 0], ["No two", "100 times", "[1.98, 0.0198]"]),
+        (ALIGNED, "weights", 0.5, 1.0, [0, 0], ["No pair", "Fixed weights suffice", "sum"]),
+        (SCALED, "rescale", 0.5, 100.0, [0, 0], ["No pair", "100 times", "[1.98, 0.0198]"]),
         (UNEVEN, "conflict", -0.5, 3.0, [1, 0], ["task 0 rises", "100%", "MGDA(base): 2 back"]),
         (EVEN, "tolerable", -0.5, 1.0, [0, 0], ["conflict", "no loss rises", "PreferenceFeedback"]),
         (FAR, "rescale", -0.5, 100.0, [1, 0], ["conflict", "100 times", "[1.98, 0.0198]"]),
