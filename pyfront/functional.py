@@ -62,7 +62,8 @@ def gramian(gradients: Gradients) -> Tensor:
     Args:
         gradients: m sequences of T tensors or None (zeros), one block a parameter, of any shapes;
             or one [m, n] tensor or array. float32, float64, bfloat16 or float16, one dtype and one
-            shape a block across the tasks; blocks may differ. Sparse tensors are densified.
+            shape a block across the tasks; blocks may differ. A block that is sparse (COO) in every
+            task that has it costs what its indices cost; other sparse tensors are densified.
 
     Returns:
         [m, m] float64, symmetric.
@@ -101,12 +102,12 @@ def combine(
     Args:
         gradients: as for :func:`gramian`.
         weights: w, [m], finite; a CUDA tensor, which only CUDA gradients take, is not looked at.
-        out: where to write: T tensors (None leaves a block out), or [n] for an [m, n] input. Same
-            shapes and dtypes as the blocks, and no memory in common with them.
+        out: where to write: T dense tensors (None leaves a block out), or [n] for an [m, n] input.
+            Same shapes and dtypes as the blocks, and no memory in common with them.
 
     Returns:
-        T tensors shaped like the blocks, None where every task has None; or [n] for an [m, n]
-        input. ``out`` where it is given.
+        T tensors shaped like the blocks, None where every task has None, sparse where all that
+        there is is; or [n] for an [m, n] input. ``out`` where it is given.
 
     Raises:
         ValueError, TypeError: as for :func:`gramian`; weights of another length or not finite; an
@@ -117,13 +118,13 @@ def combine(
         [0.5, 1.0]
     """
     flat = isinstance(gradients, (Tensor, np.ndarray))
-    task_gradients = TaskGradients(as_rows(gradients))
+    task_gradients = TaskGradients(as_rows(gradients), sparse=out is None)
     w = as_weights(weights, task_gradients)
     likes = task_gradients.blocks()
     if out is None:
         targets: list[Tensor | None] = [g if g is None else torch.empty_like(g) for g in likes]
         task_gradients.combine(w, targets)
-        return cast(Tensor, targets[0]) if flat else targets
+        return cast(Tensor, targets[0]) if flat else task_gradients.spread(targets)
     targets = [out] if isinstance(out, Tensor) else list(out)
     if task_gradients.fits(targets):
         task_gradients.combine(w, targets)

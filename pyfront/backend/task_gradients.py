@@ -12,6 +12,7 @@ from torch import Tensor
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend import _core
 from pyfront.backend import cuda as devices
+from pyfront.backend.sparse import Support, complex_values, on_one_support, real_values, summed
 
 __all__ = [
     "Row",
@@ -32,11 +33,17 @@ class TaskGradients:
     """The Jacobian J as m rows of T blocks that the core can read in place.
 
     The core takes a block as a pointer and a length, so a gradient must be dense and laid out as
-    the same block of the other tasks. Tensors that are not (expanded, strided otherwise, sparse,
-    lazily negated) are copied, and only those.
+    the same block of the other tasks. Tensors that are not (expanded, strided otherwise, lazily
+    negated) are copied, and only those. A block that is sparse in every task that has it is read on
+    the union of the indices; one that is sparse in some of them is copied into dense memory.
 
     Args:
         rows: m sequences of T tensors or None (a zero block).
+        sparse: blocks may stay sparse.
+
+    Attributes:
+        rows: m rows of what the core reads: of a sparse block its values at the union of indices.
+        supports: the indices of each block that is sparse.
 
     Raises:
         TypeError: an entry that is no real floating-point tensor, or differs in dtype from its
@@ -44,8 +51,8 @@ class TaskGradients:
         ValueError: rows of unequal length, blocks of unequal shape, or memory that cannot be read.
     """
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows, self.table = _readable(rows)
+    def __init__(self, rows: Sequence[Row], *, sparse: bool = True) -> None:
+        self.rows, self.table, self.supports = _readable(rows, sparse)
 
     @property
     def tasks(self) -> int:
@@ -54,10 +61,13 @@ class TaskGradients:
 
     def select(self, blocks: Sequence[int]) -> TaskGradients:
         """Return the same tasks on some of the blocks."""
-        return TaskGradients([[row[block] for block in blocks] for row in self.rows])
+        selected = TaskGradients([[row[block] for block in blocks] for row in self.rows])
+        pairs = enumerate(blocks)
+        selected.supports = {k: self.supports[b] for k, b in pairs if b in self.supports}
+        return selected
 
     def blocks(self) -> list[Tensor | None]:
-        """Return one gradient of each block that has any: its shape, dtype and layout."""
+        """Return one gradient of each block that has any, of its dtype and what is read of it."""
         return [
             None if task < 0 else self.rows[task][block]
             for block, task in enumerate(self.table.first_tasks)
@@ -79,7 +89,7 @@ class TaskGradients:
         return _core.gramian(self.table, torch.get_num_threads())
 
     def combine(self, weights: FloatArray | Tensor, out: Sequence[Tensor | None]) -> None:
-        """Write d = Jᵀ w into ``out``: T dense tensors laid out as the blocks, or None.
+        """Write d = Jᵀ w into ``out``: T tensors laid out as :meth:`blocks`, or None.
 
         Weights are an array, or for gradients on a CUDA device a float64 tensor there.
         """
@@ -91,19 +101,42 @@ class TaskGradients:
         direction = _core.TensorTable([out], Tensor)
         _core.combine(self.table, weights, direction, torch.get_num_threads())
 
+    def spread(self, out: list[Tensor | None]) -> list[Tensor | None]:
+        """Return what :meth:`combine` has written as tensors of the parameters' shapes."""
+        for block, support in self.supports.items():
+            values = out[block]
+            out[block] = None if values is None else support.tensor(values)
+        return out
 
-def _readable(rows: Sequence[Row]) -> tuple[list[list[Tensor | None]], _core.TensorTable]:
+
+Readable: TypeAlias = tuple[list[list[Tensor | None]], _core.TensorTable, dict[int, Support]]
+
+
+def _readable(rows: Sequence[Row], sparse: bool) -> Readable:
     plain = [list(row) for row in rows]
     table = _core.TensorTable(plain, Tensor)
     if not table.irregular:
-        return plain, table
+        return plain, table, {}
+    supports = _compacted(plain, {block for _, block in table.irregular}) if sparse else {}
     for task, block in table.irregular:
-        plain[task][block] = _copy(plain[task][block])
+        if block not in supports:
+            plain[task][block] = _copy(plain[task][block])
     table = _core.TensorTable(plain, Tensor)
     for block in {block for _, block in table.irregular}:  # two dense layouts of one block
         for row in plain:
             row[block] = _copy(row[block])
-    return plain, _core.TensorTable(plain, Tensor) if table.irregular else table
+    return plain, _core.TensorTable(plain, Tensor) if table.irregular else table, supports
+
+
+def _compacted(rows: list[list[Tensor | None]], blocks: set[int]) -> dict[int, Support]:
+    """Put values on one support in the place of sparse blocks, and return the supports."""
+    supports = {}
+    for block in sorted(blocks):
+        if (found := on_one_support([row[block] for row in rows])) is not None:
+            values, supports[block] = found
+            for row, part in zip(rows, values, strict=True):
+                row[block] = part
+    return supports
 
 
 def _copy(gradient: Tensor | None) -> Tensor | None:
@@ -123,20 +156,20 @@ def _copy(gradient: Tensor | None) -> Tensor | None:
 def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> list[Tensor | None]:
     """Return where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor.
 
-    A CUDA graph writes where it wrote when it was captured: into memory of its own.
+    That of a sparse block is new, and :meth:`TaskGradients.spread` makes it sparse. A CUDA graph
+    writes where it wrote when it was captured: into memory of its own.
     """
     captured = devices.capturing(params[0].device)
     likes = gradients.blocks()
-    own = [p.grad for p in params]
+    own = [None if block in gradients.supports else p.grad for block, p in enumerate(params)]
     if not captured and all(map(_can_hold, own, likes)) and gradients.fits(own):
         return own
     buffers: list[Tensor | None] = []
     taken: set[int] = set()
-    for p, like in zip(params, likes, strict=True):
+    for old, like in zip(own, likes, strict=True):
         if like is None:
             buffers.append(None)
             continue
-        old = p.grad
         if old is None or captured or not _fits(old, like) or old.data_ptr() in taken:
             old = torch.empty_like(like, requires_grad=False)
         taken.add(old.data_ptr())
@@ -203,9 +236,11 @@ def as_real(row: Row) -> Row:
     """
     if not any(t is not None and t.is_complex() for t in row):
         return row
-    return [
-        t if t is None or not t.is_complex() else torch.view_as_real(t.resolve_conj()) for t in row
-    ]
+    return [t if t is None or not t.is_complex() else _as_real(t) for t in row]
+
+
+def _as_real(t: Tensor) -> Tensor:
+    return real_values(t) if t.is_sparse else torch.view_as_real(t.resolve_conj())
 
 
 def as_complex(row: Row, like: Sequence[Tensor]) -> Row:
@@ -213,11 +248,15 @@ def as_complex(row: Row, like: Sequence[Tensor]) -> Row:
     if not any(t.is_complex() for t in like):
         return row
     return [
-        d if d is None or d.is_complex() or not t.is_complex() else torch.view_as_complex(d)
+        d if d is None or d.is_complex() or not t.is_complex() else _as_complex(d)
         for d, t in zip(row, like, strict=True)
     ]
 
 
+def _as_complex(d: Tensor) -> Tensor:
+    return complex_values(d) if d.is_sparse else torch.view_as_complex(d)
+
+
 def add_rows(a: Row, b: Row) -> Row:
     """Return the sum of two rows in new tensors; None counts as zero."""
-    return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]
+    return [y if x is None else x if y is None else summed(x, y) for x, y in zip(a, b, strict=True)]

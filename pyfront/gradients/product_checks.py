@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE
+from pyfront.backend.sparse import inner
 from pyfront.backend.task_gradients import Row, as_real
 from pyfront.gradients.engine import Engine, NoParameterError, explained
 from pyfront.gradients.engines import weighted_gradient
@@ -228,11 +229,7 @@ def _weighted(
 def _inner(a: Row, b: Row) -> float:
     both = zip(as_real(a), as_real(b), strict=True)
     pairs = [(x, y) for x, y in both if x is not None and y is not None]
-    return sum((_dense(x).double() * _dense(y).double()).sum().item() for x, y in pairs)
-
-
-def _dense(t: Tensor) -> Tensor:
-    return t if t.layout is torch.strided else t.to_dense()
+    return sum(inner(x, y) for x, y in pairs)
 
 
 def _length(row: Row) -> float:

@@ -90,7 +90,8 @@ def gramian_product(
         processes: those over which d, then J d is averaged; d must be the average for J d to be.
 
     Returns:
-        :class:`Product`: the m products in float64, and d as T dense tensors or None.
+        :class:`Product`: the m products in float64, and d as T tensors or None, sparse where
+        autograd's are.
 
     Raises:
         ValueError: losses or v that cannot be used, or a closure that returns other losses.
@@ -242,16 +243,16 @@ class _Replayed(_Way):
             )
         if self.products == "difference":
             check_precision(self.losses, self.params)
-        row = weighted_gradient(
+        return weighted_gradient(
             self.losses, self.weights.tolist(), self.params, self.engine, self.keep
         )
-        return [d if d is None or d.layout is torch.strided else d.to_dense() for d in row]
 
     def slopes(self, targets: Row) -> tuple[FloatArray, FloatArray]:
         """Evaluate the losses along t."""
         assert self.replay is not None
         way = _forward if self.products == "forward" else _difference
-        values, errors, still = way(self.replay, self.params, targets, self.losses)
+        dense = [t if t is None or t.layout is torch.strided else t.to_dense() for t in targets]
+        values, errors, still = way(self.replay, self.params, dense, self.losses)
         if still:
             check_still(
                 self.products, still, self.replay, self.params, targets, errors, self.engine

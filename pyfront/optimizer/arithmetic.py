@@ -328,9 +328,9 @@ def _combined(
     out = direction_buffers(gradients, targets)
     if own is None:
         gradients.combine(weights, out)
-        return out
+        return gradients.spread(out)
     shared = [block for block in range(len(targets)) if block not in own]
     plain = weights * 0.0 + 1.0  # NaN stays
     for blocks, w in ((shared, weights), (own, plain)):
         gradients.select(blocks).combine(w, [out[block] for block in blocks])
-    return out
+    return gradients.spread(out)
