@@ -48,6 +48,23 @@ def test_memory_that_starts_at_any_element(cuda, tasks, dtype):
     assert torch.isnan(target[:3]).all() and torch.isnan(target[2520:]).all()
 
 
+def test_sparse_tables_are_read_where_they_lie(cuda):
+    tables = [torch.nn.Embedding(500, 6, sparse=True) for _ in range(2)]
+    tables[1].load_state_dict(tables[0].state_dict())
+    tables[0].to(cuda)
+    reports = []
+    for table in tables:
+        opt = MGDA(torch.optim.SparseAdam(table.parameters(), lr=0.1))
+        for step in range(3):
+            places = torch.arange(step, 40, 3, device=table.weight.device)
+            y = table(torch.cat([places, places[:4]]))
+            reports.append(opt.step([(y - 1).square().sum(), (y[5:] + 2).square().sum()]))
+        assert table.weight.grad.is_sparse
+    for found, expected in zip(reports[:3], reports[3:], strict=True):
+        torch.testing.assert_close(found.weights.cpu(), expected.weights, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(tables[0].weight.cpu(), tables[1].weight, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("tasks", [2, 8, 20])
 def test_two_runs_give_the_same_bits(cuda, tasks):
     rows = [
