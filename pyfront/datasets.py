@@ -33,7 +33,18 @@ Items = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # images [N, h, w], labels 
 
 @dataclass(frozen=True)
 class TwoItems:
-    """Pictures [N, 1, h, w] float32 in [0, 1], and labels [N, 2] int64: top-left, bottom-right."""
+    """Pictures [N, 1, h, w] float32 in [0, 1], and labels [N, 2] int64: top-left, bottom-right.
+
+    Args:
+        name: of the set.
+        train_images: as above, and so ``test_images``.
+        train_labels: as above, and so ``test_labels``.
+
+    Example:
+        >>> data = multi_digits(train=8, test=4)
+        >>> data.name, tuple(data.train_labels.shape)
+        ('multi-digits', (8, 2))
+    """
 
     name: str
     train_images: Tensor
@@ -113,7 +124,19 @@ def multi_mnist(
             its name says; the message names the file.
 
     Example:
-        >>> multi_mnist("data", kind="multi-fashion", train=1000)  # doctest: +SKIP
+        >>> import tempfile
+        >>> def idx(*shape):  # a small file in the layout of the real ones
+        ...     values = np.arange(np.prod(shape)) % 10
+        ...     head = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
+        ...     return head + values.astype(np.uint8).tobytes()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for part in ("train", "t10k"):
+        ...         images = Path(folder) / f"{part}-images-idx3-ubyte"
+        ...         size = images.write_bytes(idx(20, 28, 28))
+        ...         labels = Path(folder) / f"{part}-labels-idx1-ubyte"
+        ...         size = labels.write_bytes(idx(20))
+        ...     multi_mnist(folder, train=8, test=4).train_images.shape
+        torch.Size([8, 1, 28, 28])
 
     Source: Lin et al. 2019, section 6.1; Lin et al. 2020, appendix (36 × 36). The published sets
     were drawn with unpublished seeds, so these have the same distribution, not the same pictures.
@@ -137,8 +160,18 @@ def choose_kind(directory: str | PathLike[str]) -> str:
     `fashion-mnist`. A folder that holds the idx files itself is taken for MNIST, unless its name
     contains "fashion": the files of the two sets have the same names.
 
+    Args:
+        directory: what :func:`multi_mnist` is given.
+
     Raises:
         FileNotFoundError: none of the three; the message names the folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "fashion-mnist").mkdir()
+        ...     choose_kind(folder)
+        'multi-fashion'
     """
     root = Path(directory)
     if (root / "mnist").is_dir():
@@ -165,8 +198,12 @@ def read_idx(path: str | PathLike[str]) -> NDArray[np.uint8]:
         ValueError: not idx, another element type, or too few or too many bytes; names the file.
 
     Example:
-        >>> read_idx("train-labels-idx1-ubyte.gz").shape  # doctest: +SKIP
-        (60000,)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "labels-idx1-ubyte"
+        ...     size = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+        ...     read_idx(path).tolist()
+        [7, 8, 9]
     """
     content = Path(path).read_bytes()
     if content[:2] == b"\x1f\x8b":

@@ -145,7 +145,13 @@ def combine(
 
 
 class MinNormWeights(NamedTuple):
-    """The answer of :func:`min_norm_weights`: the weights, how exact they are, and the outcome."""
+    """The answer of :func:`min_norm_weights`: the weights, how exact they are, and the outcome.
+
+    Example:
+        >>> weights, gap, status = min_norm_weights([[1.0, 0.0], [0.0, 1.0]])
+        >>> weights.tolist(), gap, status
+        ([0.5, 0.5], 0.0, 'ok')
+    """
 
     weights: Tensor
     gap: float

@@ -53,13 +53,27 @@ class ConcaveProblem:
         self.scales = _positive_tensor("scales", scales, 2)
 
     def losses(self, theta: Tensor) -> Tensor:
-        """Return the two losses at θ [n], differentiable; [2], dtype and device of θ."""
+        """Return the two losses at θ [n], differentiable; [2], dtype and device of θ.
+
+        Args:
+            theta: θ, [n], on any device.
+
+        Example:
+            >>> problem = ConcaveProblem(n=20)
+            >>> problem.losses(problem.start()).shape
+            torch.Size([2])
+        """
         centre = 1.0 / math.sqrt(self.n)
         distances = torch.stack([(theta - centre).square().sum(), (theta + centre).square().sum()])
         return -self.scales.to(distances) * torch.expm1(-distances)
 
     def front(self, k: int) -> Tensor:
-        """Return k ≥ 2 points of the front, s from −1 to 1, ends included; [k, 2] float64."""
+        """Return k ≥ 2 points of the front, s from −1 to 1, ends included; [k, 2] float64.
+
+        Example:
+            >>> ConcaveProblem(n=20).front(5).shape
+            torch.Size([5, 2])
+        """
         return self._at(torch.linspace(-1.0, 1.0, integer("k", k, 2), dtype=torch.float64))
 
     def point(self, preference: Sequence[float]) -> Tensor:
@@ -75,6 +89,11 @@ class ConcaveProblem:
 
         Raises:
             ValueError: a preference that is not a finite number > 0.
+
+        Example:
+            >>> first, second = ConcaveProblem().point([0.5, 0.5]).tolist()
+            >>> round(first, 6), round(second, 6)  # 1 − 1/e
+            (0.632121, 0.632121)
         """
         r = _positive_tensor("preference", preference, 2)
         low, high = -1.0, 1.0
@@ -87,7 +106,13 @@ class ConcaveProblem:
         return self._at(torch.tensor(high, dtype=torch.float64))
 
     def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
-        """Draw θ [n] float64, |θ_i| ≤ width/√n: for width 1 this box holds the Pareto set."""
+        """Draw θ [n] float64, |θ_i| ≤ width/√n: for width 1 this box holds the Pareto set.
+
+        Example:
+            >>> problem = ConcaveProblem(n=20)
+            >>> torch.equal(problem.start(seed=1), problem.start(seed=1))
+            True
+        """
         generator = torch.Generator().manual_seed(seed)
         unit = torch.rand(self.n, generator=generator, dtype=torch.float64)
         return (2.0 * unit - 1.0) * (width / math.sqrt(self.n))
@@ -131,7 +156,16 @@ class QuadraticProblem:
         )
 
     def losses(self, theta: Tensor) -> Tensor:
-        """Return the m losses at θ [n], differentiable; [m], dtype and device of θ."""
+        """Return the m losses at θ [n], differentiable; [m], dtype and device of θ.
+
+        Args:
+            theta: θ, [n], on any device.
+
+        Example:
+            >>> problem = QuadraticProblem(3)
+            >>> problem.losses(problem.start()).shape
+            torch.Size([3])
+        """
         centres = torch.eye(self.num_tasks, self.n, dtype=theta.dtype, device=theta.device)
         return 0.5 * self.scales.to(theta) * (theta - centres).square().sum(dim=-1)
 
@@ -140,6 +174,10 @@ class QuadraticProblem:
 
         m = 2: evenly spaced on the Pareto set, ends included. m > 2: gaps between sorted
         coordinates of a Sobol sequence, which are uniform on the simplex.
+
+        Example:
+            >>> QuadraticProblem(3).front(5).shape
+            torch.Size([5, 3])
         """
         integer("k", k, 2)
         cuts = self.num_tasks - 1
@@ -168,6 +206,11 @@ class QuadraticProblem:
         Raises:
             ValueError: a preference that is not a finite number > 0, or a ray that misses the
                 front (for m > 2 the front does not meet every ray).
+
+        Example:
+            >>> first, second = QuadraticProblem(2).point([0.8, 0.2]).tolist()
+            >>> round(second / first, 6)
+            4.0
         """
         r = _positive_tensor("preference", preference, self.num_tasks)
         p = 1.0 / (r * self.scales)
@@ -181,7 +224,13 @@ class QuadraticProblem:
         return root * p * self.scales
 
     def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
-        """Draw θ [n] float64, normal with standard deviation `width`."""
+        """Draw θ [n] float64, normal with standard deviation `width`.
+
+        Example:
+            >>> problem = QuadraticProblem(3)
+            >>> torch.equal(problem.start(seed=1), problem.start(seed=1))
+            True
+        """
         generator = torch.Generator().manual_seed(seed)
         return width * torch.randn(self.n, generator=generator, dtype=torch.float64)
 
@@ -219,17 +268,37 @@ class SineProblem:
         self.n = integer("n", n, 2)
 
     def losses(self, theta: Tensor) -> Tensor:
-        """Return the two losses at θ [..., n], differentiable; [..., 2], dtype of θ."""
+        """Return the two losses at θ [..., n], differentiable; [..., 2], dtype of θ.
+
+        Args:
+            theta: θ, [..., n], on any device.
+
+        Example:
+            >>> problem = SineProblem(n=10)
+            >>> problem.losses(problem.start()).shape
+            torch.Size([2])
+        """
         first, rest = theta[..., 0], theta[..., 1:]
         away = (rest - torch.sin(5.0 * first)[..., None]).square().mean(dim=-1)
         distances = [(first - 1.0).square() + away, (first + 1.0).square()]
         return -torch.expm1(-torch.stack(distances, dim=-1))
 
     def front(self, k: int) -> Tensor:
-        """Return k ≥ 2 points of the front, s from −1 to 1, ends included; [k, 2] float64."""
+        """Return k ≥ 2 points of the front, s from −1 to 1, ends included; [k, 2] float64.
+
+        Example:
+            >>> SineProblem(n=10).front(5).shape
+            torch.Size([5, 2])
+        """
         return ConcaveProblem(n=1).front(k)
 
     def start(self, *, seed: int = 0, width: float = 1.0) -> Tensor:
-        """Draw θ [n] float64, uniform in the box |θ_i| ≤ width."""
+        """Draw θ [n] float64, uniform in the box |θ_i| ≤ width.
+
+        Example:
+            >>> problem = SineProblem(n=10)
+            >>> torch.equal(problem.start(seed=1), problem.start(seed=1))
+            True
+        """
         generator = torch.Generator().manual_seed(seed)
         return (2.0 * torch.rand(self.n, generator=generator, dtype=torch.float64) - 1.0) * width

@@ -58,11 +58,23 @@ class Report:
     tasks: tuple[str, ...] | None = None
 
     def name_tasks(self, tasks: tuple[str, ...]) -> None:
-        """Name the tasks of a report that nobody has seen yet."""
+        """Name the tasks of a report that nobody has seen yet.
+
+        Example:
+            >>> report = Report(torch.tensor([0.25, 0.75]))
+            >>> report.name_tasks(("segmentation", "depth"))
+            >>> report.tasks
+            ('segmentation', 'depth')
+        """
         object.__setattr__(self, "tasks", tasks)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain Python values: lists, floats, strings, None."""
+        """Return the fields as plain Python values: lists, floats, strings, None.
+
+        Example:
+            >>> Report(torch.tensor([0.25, 0.75])).as_dict()["weights"]
+            [0.25, 0.75]
+        """
         return {
             name: value.tolist() if isinstance(value, torch.Tensor) else value
             for name in self.__dataclass_fields__
@@ -75,6 +87,10 @@ class Report:
         Args:
             places: of the tasks that have data.
             tasks: m, the number of all.
+
+        Example:
+            >>> Report(torch.tensor([0.25, 0.75])).for_all([0, 2], 3).weights.tolist()
+            [0.25, 0.0, 0.75]
         """
         if len(places) == tasks:
             return self
@@ -94,6 +110,11 @@ class Report:
 
         Keys are ``"loss/0"``, ``"weight/0"``, …, or ``"loss/depth"`` for a task with a name. The
         loss of a task without data is left out.
+
+        Example:
+            >>> weights, losses = torch.tensor([0.25, 0.75]), torch.tensor([1.0, 2.0])
+            >>> Report(weights, losses=losses, gap=0.0).metrics()
+            {'loss/0': 1.0, 'loss/1': 2.0, 'weight/0': 0.25, 'weight/1': 0.75, 'gap': 0.0}
         """
         weights = self.weights.tolist()
         names = range(len(weights)) if self.tasks is None else self.tasks

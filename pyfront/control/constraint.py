@@ -48,6 +48,17 @@ class ConstraintRule:
 
     Raises:
         ValueError, TypeError: a setting out of its range; it is named.
+
+    Example:
+        >>> rule = ConstraintRule(
+        ...     objective=np.array([1.0, 0.0]),
+        ...     bounds=np.array([np.inf, 0.5]),
+        ...     unit=np.array([1.0, 0.5]),
+        ...     proportional=1.0, integral=0.01, averaging=0.0,
+        ... )
+        >>> decision, state = rule.decide(np.array([1.0, 0.4]), {})
+        >>> decision.weights.tolist()  # the bound holds: it costs nothing
+        [1.0, 0.0]
     """
 
     objective: FloatArray
@@ -61,7 +72,21 @@ class ConstraintRule:
         check_settings(self.proportional, self.integral, self.averaging)
 
     def wide(self, count: int) -> ConstraintRule:
-        """Return the same rule for more tasks: the others have neither objective nor bound."""
+        """Return the same rule for more tasks: the others have neither objective nor bound.
+
+        Args:
+            count: how many tasks, at least as many as now.
+
+        Example:
+            >>> rule = ConstraintRule(
+            ...     objective=np.array([1.0, 0.0]),
+            ...     bounds=np.array([np.inf, 0.5]),
+            ...     unit=np.array([1.0, 0.5]),
+            ...     proportional=1.0, integral=0.01, averaging=0.0,
+            ... )
+            >>> rule.wide(3).bounds.tolist()
+            [inf, 0.5, inf]
+        """
         more = count - self.bounds.size
         return replace(
             self,
@@ -85,6 +110,18 @@ class ConstraintRule:
             state: the entries of the decision before; empty at the first.
             rate: the learning rate, ≥ 0, for the suggestion of constant weights; 0 without one.
             present: [m], False where a task has no data now: its weight is 0 and its state kept.
+
+        Example:
+            >>> rule = ConstraintRule(
+            ...     objective=np.array([1.0, 0.0]),
+            ...     bounds=np.array([np.inf, 0.5]),
+            ...     unit=np.array([1.0, 0.5]),
+            ...     proportional=1.0, integral=0.01, averaging=0.0,
+            ... )
+            >>> decision, state = rule.decide(np.array([1.0, 1.0]), {})
+            >>> bool(decision.weights[1] > 0.0), decision.status  # the bound is missed
+            (True, 'ok')
+            >>> decision, state = rule.decide(np.array([1.0, 0.8]), state)
         """
         here: BoolArray = np.ones(losses.size, dtype=bool) if present is None else present
         mean, changed = averaged(losses, self.averaging, state, here)

@@ -32,6 +32,13 @@ class Controller(ABC):
 
     Attributes:
         decision: the last :class:`~pyfront.control.Decision`, or None.
+
+    Example:
+        >>> [kind.__name__ for kind in Controller.__subclasses__()]
+        ['PreferenceController', 'ConstraintController']
+        >>> controller = PreferenceController([1.0, 1.0])
+        >>> controller.weights([0.5, 0.5]).tolist(), controller.decision.status
+        ([0.5, 0.5], 'ok')
     """
 
     def __init__(self, tasks: Tasks, maximize: bool | Collection[Key], averaging: float) -> None:
@@ -66,6 +73,12 @@ class Controller(ABC):
         Raises:
             ValueError: values that are not finite, or on which the rule is not defined; the value
                 is named and the state has not changed.
+
+        Example:
+            >>> controller = PreferenceController([1.0, 1.0])
+            >>> first, second = controller.weights([0.8, 0.2])  # the first lags behind
+            >>> bool(first > second)
+            True
         """
         array, present = self.tasks.values(values)
         rate = number("rate", rate, lowest=0.0)
@@ -80,11 +93,25 @@ class Controller(ABC):
 
         Raises:
             ValueError: before the first decision.
+
+        Example:
+            >>> controller = PreferenceController([1.0, 1.0])
+            >>> for _ in range(100):
+            ...     weights = controller.weights([0.5, 0.5])
+            >>> controller.suggest_weights().weights.round(6).tolist()
+            [0.5, 0.5]
         """
         return suggestion(self._state, self.averaging, geometric=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what has been learnt, as plain numbers and lists that JSON holds exactly."""
+        """Return what has been learnt, as plain numbers and lists that JSON holds exactly.
+
+        Example:
+            >>> controller = PreferenceController([1.0, 1.0])
+            >>> weights = controller.weights([0.8, 0.2])
+            >>> controller.state_dict()["decisions"]
+            1
+        """
         state: dict[str, Any] = json.loads(json.dumps(self._state))
         return state
 
@@ -93,6 +120,14 @@ class Controller(ABC):
 
         Raises:
             ValueError: a state of another number of tasks; nothing has been loaded.
+
+        Example:
+            >>> controller = PreferenceController([1.0, 1.0])
+            >>> weights = controller.weights([0.8, 0.2])
+            >>> other = PreferenceController([1.0, 1.0])
+            >>> other.load_state_dict(controller.state_dict())
+            >>> (other.weights([0.6, 0.4]) == controller.weights([0.6, 0.4])).all()
+            np.True_
         """
         saved = len(state.get("mean_losses", [0.0] * self.tasks.size))
         if saved != self.tasks.size:

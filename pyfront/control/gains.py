@@ -13,7 +13,12 @@ GREATEST = 10.0  # of the factor: the loop must not become as fast as the noise 
 
 
 class Gains(NamedTuple):
-    """The gains of a controller."""
+    """The gains of a controller.
+
+    Example:
+        >>> Gains(proportional=5.0, integral=0.0625).proportional
+        5.0
+    """
 
     proportional: float
     integral: float

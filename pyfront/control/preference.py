@@ -40,6 +40,12 @@ class PreferenceRule:
 
     Raises:
         ValueError, TypeError: a setting out of its range; it is named.
+
+    Example:
+        >>> rule = PreferenceRule(3.0, 0.005, averaging=0.9, floor=0.05, scheduled=True)
+        >>> decision, state = rule.decide(np.array([0.5, 0.5]), np.array([0.5, 0.5]), {})
+        >>> decision.weights.tolist()  # on the ray
+        [0.5, 0.5]
     """
 
     proportional: float
@@ -54,7 +60,17 @@ class PreferenceRule:
         boolean("scheduled", self.scheduled)
 
     def once(self, losses: FloatArray, r: FloatArray) -> FloatArray:
-        """Return the proportional part alone, without memory or floor: w ∝ r exp(k z) at l."""
+        """Return the proportional part alone, without memory or floor: w ∝ r exp(k z) at l.
+
+        Args:
+            losses: l ≥ 0, [m].
+            r: [m], entries ≥ 0, some > 0.
+
+        Example:
+            >>> rule = PreferenceRule(3.0, 0.005, averaging=0.9, floor=0.05, scheduled=True)
+            >>> rule.once(np.array([0.2, 0.1]), np.array([0.5, 0.5])).round(3).tolist()  # 2³ to 1
+            [0.889, 0.111]
+        """
         return tilted(r, self.proportional * log_errors(losses, r))
 
     def decide(
@@ -74,6 +90,14 @@ class PreferenceRule:
             state: the entries of the decision before; empty at the first.
             rate: the learning rate, ≥ 0; 0 where there is none.
             present: [m], False where a task has no data now: its weight is 0 and its state kept.
+
+        Example:
+            >>> rule = PreferenceRule(3.0, 0.005, averaging=0.9, floor=0.05, scheduled=True)
+            >>> r = np.array([0.5, 0.5])
+            >>> decision, state = rule.decide(np.array([0.2, 0.1]), r, {})
+            >>> decision, state = rule.decide(np.array([0.2, 0.1]), r, state)
+            >>> decision.weights.round(2).tolist()
+            [0.87, 0.13]
         """
         here: BoolArray = np.ones(r.size, dtype=bool) if present is None else present
         mean, changed = averaged(losses, self.averaging, state, here)

@@ -19,6 +19,10 @@ class Decision(NamedTuple):
 
     ``weights`` is [m]. ``reachable`` [m] is None, or, where the status is ``"unreachable"``,
     the preference r' ∝ 1/l̄ of the ray on which the losses are: the nearest that was found.
+
+    Example:
+        >>> Decision(np.array([0.25, 0.75])).status
+        'ok'
     """
 
     weights: FloatArray

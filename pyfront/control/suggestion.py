@@ -27,6 +27,11 @@ class Suggestion(NamedTuple):
             lower than at its present point: training with these weights would leave for them, as
             on a concave part of a front. True says that no such point was seen, not that there
             is none.
+
+    Example:
+        >>> weights, holds = Suggestion(np.array([0.25, 0.75]), True)
+        >>> holds
+        True
     """
 
     weights: FloatArray

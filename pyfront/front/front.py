@@ -58,6 +58,12 @@ class Front(MeasuredSolutions):
         Raises:
             TypeError: not a `Solution`.
             ValueError: another number of tasks, or other names, than the solutions before it.
+
+        Example:
+            >>> front = Front([Solution(method="a", train_losses=[1.0, 3.0])])
+            >>> front.add(Solution(method="b", train_losses=[2.0, 1.0]))
+            >>> len(front)
+            2
         """
         self._add(solution, f"solution {len(self)}")
 
@@ -157,14 +163,31 @@ class Front(MeasuredSolutions):
             ValueError: a column that `to_pandas` does not write, a value that is missing or is not
                 a finite number; names the row and the column.
             ImportError: pandas is not installed.
+
+        Example:
+            >>> front = Front([Solution(method="a", train_losses=[1.0, 3.0])])
+            >>> Front.from_pandas(front.to_pandas()) == front
+            True
         """
         return cls(front_files.read_table(table))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the front as JSON, all or nothing: a file of that name is replaced in one step.
 
+        Args:
+            path: of the file; its folder exists.
+
         Raises:
             OSError: the place cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> front = Front([Solution(method="a", train_losses=[1.0, 3.0])])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     front.save(Path(folder) / "front.json")
+            ...     Front.load(Path(folder) / "front.json") == front
+            True
         """
         front_files.write_json(path, self)
 
@@ -172,10 +195,22 @@ class Front(MeasuredSolutions):
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read a front that `save` wrote; the numbers come back bit for bit.
 
+        Args:
+            path: of the file.
+
         Raises:
             FileNotFoundError: no such file.
             ValueError: not JSON, not a front, or of a version that is not known here; names the
                 file and, where there is one, the solution and the field.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> front = Front([Solution(method="a", train_losses=[1.0, 3.0])])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     front.save(Path(folder) / "front.json")
+            ...     Front.load(Path(folder) / "front.json") == front
+            True
         """
         solutions = front_files.read_json(path)
         try:

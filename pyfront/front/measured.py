@@ -31,18 +31,45 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         """Hold these solutions."""
 
     def by_method(self) -> dict[str, Self]:
-        """Return the solutions of each method, the methods in the order of their first solution."""
+        """Return the solutions of each method, the methods in the order of their first solution.
+
+        Example:
+            >>> from pyfront import Front
+            >>> a = Solution(method="a", train_losses=[1.0, 3.0])
+            >>> b = Solution(method="b", train_losses=[2.0, 4.0])
+            >>> front = Front([a, b])
+            >>> {name: len(part) for name, part in front.by_method().items()}
+            {'a': 1, 'b': 1}
+        """
         methods = dict.fromkeys(s.method for s in self)
         return {name: type(self)(s for s in self if s.method == name) for name in methods}
 
     @property
     def common_split(self) -> DataSplit:
-        """The default of `split`: "test" if every solution has test losses, otherwise "train"."""
+        """The default of `split`: "test" if every solution has test losses, otherwise "train".
+
+        Example:
+            >>> from pyfront import Front
+            >>> a = Solution(method="a", train_losses=[1.0, 3.0])
+            >>> b = Solution(method="b", train_losses=[2.0, 4.0])
+            >>> front = Front([a, b])
+            >>> front.common_split  # without test losses
+            'train'
+        """
         return "train" if any(s.test_losses is None for s in self) else "test"
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of the m tasks; "task 1", "task 2", … where the solutions have none."""
+        """The names of the m tasks; "task 1", "task 2", … where the solutions have none.
+
+        Example:
+            >>> from pyfront import Front
+            >>> a = Solution(method="a", train_losses=[1.0, 3.0])
+            >>> b = Solution(method="b", train_losses=[2.0, 4.0])
+            >>> front = Front([a, b])
+            >>> front.tasks
+            ('task 1', 'task 2')
+        """
         if not self:
             return ()
         return tuple(self[0].tasks or (f"task {task + 1}" for task in range(self[0].num_tasks)))
@@ -55,6 +82,14 @@ class MeasuredSolutions(Sequence[Solution], ABC):
 
         Raises:
             ValueError: another split, or a solution without test losses; names its index.
+
+        Example:
+            >>> from pyfront import Front
+            >>> a = Solution(method="a", train_losses=[1.0, 3.0])
+            >>> b = Solution(method="b", train_losses=[2.0, 4.0])
+            >>> front = Front([a, b])
+            >>> front.losses().tolist()
+            [[1.0, 3.0], [2.0, 4.0]]
         """
         split = self.common_split if split is None else split
         if split not in ("train", "test"):
@@ -88,6 +123,17 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         """Return the solutions that no other one dominates, in order; equal ones are all kept.
 
         k dominates i when l_k ≤ l_i in every task and l_k < l_i in at least one.
+
+        Args:
+            split: "train", "test" or, by default, `common_split`.
+
+        Example:
+            >>> from pyfront import Front
+            >>> a = Solution(method="a", train_losses=[1.0, 3.0])
+            >>> b = Solution(method="b", train_losses=[2.0, 4.0])
+            >>> front = Front([a, b])
+            >>> [s.method for s in front.non_dominated()]
+            ['a']
         """
         kept = measures.non_dominated(self.losses(split))
         return type(self)(s for s, keep in zip(self, kept, strict=True) if keep)
@@ -96,6 +142,9 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         """Return a reference point for `hypervolume`: a tenth beyond each task's worst loss, [m].
 
         Fronts are compared at one point: take it from all of them, ``Front.merge(fronts)``.
+
+        Args:
+            split: "train", "test" or, by default, `common_split`.
 
         Raises:
             ValueError: an empty front.
@@ -189,6 +238,9 @@ class MeasuredSolutions(Sequence[Solution], ABC):
         where all losses are 0. If r_j = 0 for some tasks, the ray is the limit of equal small
         entries there: l is the same in these tasks and 0 in the others.
 
+        Args:
+            split: "train", "test" or, by default, `common_split`.
+
         Example:
             >>> from pyfront import Front
             >>> s = Solution(method="a", preference=[0.8, 0.2], train_losses=[1.0, 4.0])
@@ -202,6 +254,9 @@ class MeasuredSolutions(Sequence[Solution], ABC):
 
         It is flat where the losses are in the proportion that was asked for; NaN for a solution
         without a preference.
+
+        Args:
+            split: "train", "test" or, by default, `common_split`.
 
         Example:
             >>> from pyfront import Front

@@ -134,7 +134,13 @@ class Solution:
 
     @property
     def num_tasks(self) -> int:
-        """The number of tasks, m."""
+        """The number of tasks, m.
+
+        Example:
+            >>> solution = Solution(method="a", train_losses=[1.0, 3.0], test_losses=[1.5, 3.5])
+            >>> solution.num_tasks
+            2
+        """
         return len(self.train_losses)
 
     def losses(self, split: DataSplit) -> Sequence[float] | None:
@@ -142,6 +148,11 @@ class Solution:
 
         Raises:
             ValueError: a split that is neither "train" nor "test".
+
+        Example:
+            >>> solution = Solution(method="a", train_losses=[1.0, 3.0], test_losses=[1.5, 3.5])
+            >>> solution.losses("test")
+            (1.5, 3.5)
         """
         if split not in ("train", "test"):
             raise ValueError(f"split = {split!r}: expected 'train' or 'test'")

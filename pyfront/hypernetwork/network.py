@@ -159,6 +159,13 @@ class HyperNetwork(nn.Module):
             ValueError: a preference of another length, with entries that are negative or not
                 finite, or all zero; no preference and no switch before; a ``forward`` that changes
                 a generated parameter or replaces a module that holds one.
+
+        Example:
+            >>> net = HyperNetwork(torch.nn.Linear(3, 2), num_tasks=2, plain=True)
+            >>> net(torch.zeros(5, 3), preference=[0.7, 0.3]).shape
+            torch.Size([5, 2])
+            >>> len(net(torch.zeros(5, 3), preference=[[0.7, 0.3], [0.1, 0.9]]))
+            2
         """
         if preference is None:
             if not self._switched:
@@ -174,7 +181,13 @@ class HyperNetwork(nn.Module):
         ]
 
     def parameters_at(self, preference: VectorLike) -> dict[str, Tensor]:
-        """Return the generated parameters for one preference by name, with a graph to φ."""
+        """Return the generated parameters for one preference by name, with a graph to φ.
+
+        Example:
+            >>> net = HyperNetwork(torch.nn.Linear(3, 2), num_tasks=2, plain=True)
+            >>> {name: tuple(p.shape) for name, p in net.parameters_at([0.7, 0.3]).items()}
+            {'weight': (2, 3), 'bias': (2,)}
+        """
         directions = as_directions(preference, self.num_tasks)
         if directions.dim() != 1:
             raise ValueError(f"preference: expected one, got {len(directions)}")
@@ -192,6 +205,13 @@ class HyperNetwork(nn.Module):
 
         Raises:
             ValueError: as for :meth:`forward`.
+
+        Example:
+            >>> net = HyperNetwork(torch.nn.Linear(3, 2), num_tasks=2, plain=True)
+            >>> model = net.generate([0.7, 0.3])
+            >>> x = torch.randn(5, 3)
+            >>> type(model).__name__, torch.equal(model(x), net(x, preference=[0.7, 0.3]))
+            ('Linear', True)
         """
         with torch.no_grad():
             values = self.parameters_at(preference).values()
@@ -214,18 +234,37 @@ class HyperNetwork(nn.Module):
 
         Raises:
             ValueError: as for :meth:`forward`.
+
+        Example:
+            >>> net = HyperNetwork(torch.nn.Linear(3, 2), num_tasks=2, plain=True)
+            >>> x = torch.randn(5, 3)
+            >>> net.switch([0.7, 0.3])
+            >>> torch.equal(net(x), net(x, preference=[0.7, 0.3]))
+            True
         """
         values = self.parameters_at(preference)
         copy_all(list(self._places().values()), list(values.values()))
         self._switched = True
 
     def summary(self) -> str:
-        """Return a table of where the main network's parameters come from, and the parts of φ."""
+        """Return a table of where the main network's parameters come from, and the parts of φ.
+
+        Example:
+            >>> net = HyperNetwork(torch.nn.Linear(3, 2), num_tasks=2, plain=True)
+            >>> net.summary().splitlines()[-1].split(",")[0]
+            '8 generated'
+        """
         parts = [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
         return describe(self.model, set(self._names), parts)
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the trained parameters: φ, and the shared ones of the main network."""
+        """Return the trained parameters: φ, and the shared ones of the main network.
+
+        Example:
+            >>> net = HyperNetwork(torch.nn.Linear(3, 2), num_tasks=2, plain=True)
+            >>> any(name.startswith("model.") for name, _ in net.named_parameters())
+            False
+        """
         places = set(map(id, self._places().values()))
         pairs = super().named_parameters(*args, **kwargs)
         return ((name, p) for name, p in pairs if id(p) not in places)
@@ -237,7 +276,13 @@ class HyperNetwork(nn.Module):
         return {name: attrgetter(name)(self.model) for name in self._names}
 
     def replaced(self) -> dict[str, nn.Parameter]:
-        """Return the places that generated tensors take, by every name they have."""
+        """Return the places that generated tensors take, by every name they have.
+
+        Example:
+            >>> net = HyperNetwork(torch.nn.Linear(3, 2), num_tasks=2, plain=True)
+            >>> list(net.replaced())
+            ['weight', 'bias']
+        """
         if not self._tied:
             return self._places()
         places = set(map(id, self._places().values()))

@@ -105,7 +105,15 @@ class ConstraintFeedback(MultiTaskOptimizer):
 
     @property
     def rule(self) -> ConstraintRule:
-        """The rule with the present options."""
+        """The rule with the present options.
+
+        Example:
+            >>> x = torch.nn.Parameter(torch.tensor([0.5]))
+            >>> base = torch.optim.SGD([x], lr=0.05)
+            >>> opt = ConstraintFeedback(base, objective=0, bounds={1: 1.0})
+            >>> opt.rule.bounds.tolist()
+            [inf, 1.0]
+        """
         return replace(
             self._rule,
             proportional=self.proportional,
@@ -148,5 +156,15 @@ class ConstraintFeedback(MultiTaskOptimizer):
 
         Raises:
             ValueError: before the first step.
+
+        Example:
+            >>> x = torch.nn.Parameter(torch.tensor([0.5]))
+            >>> base = torch.optim.SGD([x], lr=0.05)
+            >>> opt = ConstraintFeedback(base, objective=0, bounds={1: 1.0})
+            >>> for _ in range(2000):  # the first is least at x = 1; the second is ≤ 1 where x ≤ 0
+            ...     report = opt.step([(x - 1).square().sum(), (x + 1).square().sum()])
+            >>> weights, holds = opt.suggest_weights()
+            >>> round(weights[0] / weights[1], 1), holds
+            (np.float64(1.0), True)
         """
         return suggestion(self.memory, self.averaging, geometric=False)

@@ -131,7 +131,18 @@ class FAMO(MultiTaskOptimizer):
 
     @property
     def shares(self) -> torch.Tensor | None:
-        """z of the last step that was taken, [m] float64; None before the first."""
+        """z of the last step that was taken, [m] float64; None before the first.
+
+        Example:
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = FAMO(torch.optim.SGD([x], lr=0.1))
+            >>> opt.shares is None
+            True
+            >>> for _ in range(3):
+            ...     report = opt.step([x[0] ** 2, x[1] ** 2])
+            >>> round(opt.shares.sum().item(), 12)
+            1.0
+        """
         logits = self.memory.get("logits")
         if logits is None:
             return None

@@ -196,7 +196,14 @@ class PreferenceFeedback(MultiTaskOptimizer):
 
     @property
     def rule(self) -> PreferenceRule:
-        """The rule with the present options."""
+        """The rule with the present options.
+
+        Example:
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+            >>> opt = PreferenceFeedback(torch.optim.SGD([x], lr=0.1), [0.5, 0.5], proportional=1.0)
+            >>> opt.rule.proportional
+            1.0
+        """
         return PreferenceRule(
             self.proportional, self.integral, self.averaging, self.floor, self.gains == "scheduled"
         )

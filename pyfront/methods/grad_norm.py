@@ -132,6 +132,17 @@ class GradNorm(MultiTaskOptimizer):
         """The weights of the next step that decides, [m] float64; None before the first.
 
         NaN for a task that has had no data yet.
+
+        Example:
+            >>> layer = torch.nn.Linear(3, 2)
+            >>> base = torch.optim.SGD(layer.parameters(), lr=0.1)
+            >>> opt = GradNorm(base, gramian_over=layer.parameters())
+            >>> opt.task_weights is None
+            True
+            >>> outputs = layer(torch.ones(4, 3))
+            >>> report = opt.step([outputs[:, 0].square().mean(), outputs[:, 1].square().mean()])
+            >>> round(opt.task_weights.sum().item(), 6)
+            2.0
         """
         weights = self.memory.get("task_weights")
         if weights is None:

@@ -309,7 +309,16 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
     @property
     def phase(self) -> ParetoMtlPhase:
-        """The phase of the next step; settable, for example to ``"convergence"``."""
+        """The phase of the next step; settable, for example to ``"convergence"``.
+
+        Example:
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 0.5]))
+            >>> vectors = [[0.0, 1.0], [1.0, 0.0]]
+            >>> opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), vectors, 1)
+            >>> opt.phase
+            'feasibility'
+            >>> opt.phase = "convergence"
+        """
         self._read_state()
         default = "feasibility" if self.warmup_steps > 0 else "descent"
         phase: ParetoMtlPhase = self.memory.get("phase", default)
@@ -325,7 +334,18 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
     @property
     def feasible(self) -> bool | None:
-        """Whether the feasibility phase ended in the region; None before it has ended."""
+        """Whether the feasibility phase ended in the region; None before it has ended.
+
+        Example:
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 0.5]))
+            >>> vectors = [[0.0, 1.0], [1.0, 0.0]]
+            >>> opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), vectors, 1)
+            >>> opt.feasible is None
+            True
+            >>> report = opt.step([x[0] ** 2, x[1] ** 2])
+            >>> opt.feasible  # (1, 0.25) is nearer to (1, 0) than to (0, 1)
+            True
+        """
         self._read_state()
         found: bool | None = self.memory.get("feasible")
         return found

@@ -44,6 +44,9 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
         >>> opt = LinearScalarization(torch.optim.SGD([x], lr=0.1), preference=[1.25, 0.75])
         >>> opt.step([x[0] ** 2, x[1] ** 2]).weights.tolist()
         [1.25, 0.75]
+
+    Source: scalarization of a vector problem, as in Boyd and Vandenberghe, Convex Optimization,
+    2004, section 4.7.4.
     """
 
     needs: ClassVar[Needs] = "losses"

@@ -124,5 +124,12 @@ class UncertaintyWeighting(MultiTaskOptimizer):
 
     @property
     def log_variances(self) -> Tensor:
-        """s, [m] float64; a copy."""
+        """s, [m] float64; a copy.
+
+        Example:
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> base = torch.optim.SGD([x], lr=0.1)
+            >>> UncertaintyWeighting(base, 2, likelihood="regression").log_variances.tolist()
+            [0.0, 0.0]
+        """
         return torch.tensor(self.memory["log_variances"], dtype=torch.float64, device="cpu")

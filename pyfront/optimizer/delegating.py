@@ -96,12 +96,35 @@ class DelegatingOptimizer(torch.optim.Optimizer):
             self.memory, self._shared.presence = before, None
 
     def recalled(self, name: str, default: FloatArray) -> FloatArray:
-        """Return what the memory holds under ``name`` if it is as long as ``default``."""
+        """Return what the memory holds under ``name`` if it is as long as ``default``.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.recalled("mean", np.zeros(2)).tolist()  # nothing yet: the default
+            [0.0, 0.0]
+            >>> opt.memory["mean"] = [1.0, 2.0]
+            >>> opt.recalled("mean", np.zeros(2)).tolist()
+            [1.0, 2.0]
+        """
         kept = self.memory.get(name)
         return default if kept is None or len(kept) != default.size else np.array(kept)
 
     def learn(self, **entries: Any) -> None:
-        """Set entries of the memory when the step is taken, and not before."""
+        """Set entries of the memory when the step is taken, and not before.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> report = opt.backward([x[0] ** 2, x[1] ** 2])
+            >>> opt.learn(level=3.0)  # within decide()
+            >>> opt.memory.get("level")
+            >>> opt.step()
+            >>> opt.memory["level"]
+            3.0
+        """
         self.memory["learned"] = entries
 
     def settled(self) -> Memory:
@@ -116,7 +139,16 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The base optimizer's parameter groups."""
+        """The base optimizer's parameter groups.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.param_groups[0]["lr"] = 0.01  # the same list as the base's
+            >>> opt.base.param_groups[0]["lr"]
+            0.01
+        """
         return self.base.param_groups
 
     @param_groups.setter
@@ -126,7 +158,16 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
     @property
     def state(self) -> Any:
-        """The base optimizer's state per parameter."""
+        """The base optimizer's state per parameter.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.Adam([x]))
+            >>> report = opt.step([x[0] ** 2, x[1] ** 2])
+            >>> sorted(opt.state[x])
+            ['exp_avg', 'exp_avg_sq', 'step']
+        """
         return self.base.state
 
     @state.setter
@@ -135,7 +176,15 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The base optimizer's default options."""
+        """The base optimizer's default options.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.defaults["lr"]
+            0.1
+        """
         return self.base.defaults
 
     @defaults.setter
@@ -143,11 +192,36 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         self.base.defaults = value
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer."""
+        """Add a group to the base optimizer.
+
+        Args:
+            param_group: a dict with ``params`` and options, as torch's optimizers take it.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.add_param_group({"params": [torch.nn.Parameter(torch.ones(3))], "lr": 0.01})
+            >>> [group["lr"] for group in opt.param_groups]
+            [0.1, 0.01]
+        """
         self.base.add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear ``.grad``; not needed between steps, since ``backward`` overwrites it."""
+        """Clear ``.grad``; not needed between steps, since ``backward`` overwrites it.
+
+        Args:
+            set_to_none: make ``.grad`` None, else zeros, as torch's optimizers do.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> report = opt.backward([x[0] ** 2, x[1] ** 2])
+            >>> opt.zero_grad()
+            >>> x.grad is None
+            True
+        """
         self.base.zero_grad(set_to_none)
 
     # --------------------------------------------------------------------------------- checkpoints
@@ -157,6 +231,13 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
         One string there, because distributed checkpoints drop extra keys at the top and load only
         the leaves that a fresh optimizer already has; at the top where a base saves no groups.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> json.loads(opt.state_dict()["param_groups"][0]["pyfront"])["preference"]
+            [0.75, 0.25]
         """
         self._mark()
         state: dict[str, Any] = self.base.state_dict()
@@ -183,6 +264,16 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: a checkpoint of another method, or one that the method cannot take; nothing
                 has been loaded.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> saved = opt.state_dict()
+            >>> opt.preference = [0.5, 0.5]
+            >>> opt.load_state_dict(saved)
+            >>> opt.preference.tolist()
+            [0.75, 0.25]
         """
         texts = (part.get(MEMORY) for part in (state_dict, *state_dict.get("param_groups", ())))
         saved = next((text for text in texts if isinstance(text, str) and text), None)
@@ -204,15 +295,45 @@ class DelegatingOptimizer(torch.optim.Optimizer):
             self.memory_loaded(memory)
 
     def memory_to_save(self) -> Memory:
-        """Return what a checkpoint keeps of the memory."""
+        """Return what a checkpoint keeps of the memory.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.memory_to_save()
+            {'method': 'MGDA'}
+        """
         return self.memory
 
     def memory_loaded(self, memory: Memory) -> None:
-        """Take over the memory of a checkpoint, which :meth:`check_memory` has passed."""
+        """Take over the memory of a checkpoint, which :meth:`check_memory` has passed.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.memory_loaded({"method": "MGDA", "mean": [1.0]})
+            >>> opt.memory["mean"]
+            [1.0]
+        """
         self.memory = memory
 
     def check_memory(self, memory: Memory) -> None:
-        """Raise a ``ValueError`` where the state of a checkpoint does not fit; any does here."""
+        """Raise a ``ValueError`` where the state of a checkpoint does not fit; any does here.
+
+        Args:
+            memory: of a checkpoint.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.check_memory({"method": "LinearScalarization", "preference": [1.0]})
+            Traceback (most recent call last):
+                ...
+            ValueError: state_dict: its preference has 1 entries, expected 2
+        """
 
     def __getstate__(self) -> dict[str, Any]:
         # a scheduler sets `step` on the instance, bound to the original: a copy must not keep it

@@ -136,21 +136,70 @@ class Method(RemembersTasks, ABC):
 
         The weights must be [m] float64 on the CPU and finite. State is read from and written to
         ``memory``: values that JSON knows, replaced and never changed in place.
+
+        Example:
+            >>> import pyfront
+            >>> class Inverse(pyfront.MultiTaskOptimizer):
+            ...     needs = "losses"
+            ...
+            ...     def decide(self, losses, gramian, preference):
+            ...         return Report(weights=torch.from_numpy(1 / losses))
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> Inverse(torch.optim.SGD([x], lr=0.1)).step([x[0] ** 2, x[1] ** 2]).weights.tolist()
+            [1.0, 0.25]
         """
 
     def check_tasks(self, tasks: int) -> None:
-        """Raise a ``ValueError`` unless the method can decide on so many losses, None included."""
+        """Raise a ``ValueError`` unless the method can decide on so many losses, None included.
+
+        Args:
+            tasks: m.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.UncertaintyWeighting(
+            ...     torch.optim.SGD([x], lr=0.1), 2, likelihood="regression"
+            ... )
+            >>> opt.check_tasks(3)
+            Traceback (most recent call last):
+                ...
+            ValueError: losses: expected 2 as in num_tasks, got 3
+        """
         return None  # most methods take any number
 
     def check_losses(self, losses: FloatArray) -> None:
         """Raise a ``ValueError`` that names the first loss on which the method is not defined.
 
         Losses are those of the tasks present; :meth:`require_losses` names them by their places.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.EPO(torch.optim.SGD([x], lr=0.1), [0.5, 0.5])
+            >>> opt.check_losses(np.array([1.0, -0.5]))  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+                ...
+            ValueError: losses[1] = -0.5: must be finite and ≥ 0; ...
         """
         self.require_losses(losses)
 
     def require_losses(self, losses: FloatArray, **bounds: Any) -> None:
-        """Raise as :func:`pyfront._utils.arguments.require` does, with the places of the tasks."""
+        """Raise as :func:`pyfront._utils.arguments.require` does, with the places of the tasks.
+
+        Args:
+            losses: l, [m] float64.
+            **bounds: ``above``, ``lowest`` or ``below``, and a ``hint`` that ends the message.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.require_losses(np.array([1.0, 0.0]), above=0.0)
+            Traceback (most recent call last):
+                ...
+            ValueError: losses[1] = 0: must be finite and > 0
+        """
         places = None if self.present is None else self.present.places
         require("losses", losses, places=places, **bounds)
 
@@ -163,6 +212,13 @@ class Method(RemembersTasks, ABC):
 
         Raises:
             TypeError, ValueError: a preference that does not fit the method or the losses.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.goal(None, 2).tolist(), opt.goal([0.5, 0.5], 2).tolist()
+            ([0.75, 0.25], [0.5, 0.5])
         """
         own = self.memory.get("preference")
         if given is not None:
@@ -177,18 +233,47 @@ class Method(RemembersTasks, ABC):
         return r
 
     def goal_among(self, goal: FloatArray, presence: Presence) -> FloatArray:
-        """Return the goal for the tasks present, from that for all tasks."""
+        """Return the goal for the tasks present, from that for all tasks.
+
+        Args:
+            goal: what :meth:`goal` returned.
+            presence: the places of the tasks present, and m.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.goal_among(np.array([0.5, 0.25, 0.25]), Presence([0, 2], 3)).tolist()
+            [0.5, 0.25]
+        """
         return goal[presence.places]
 
     def status_between_decisions(self) -> str:
-        """Return the status of a step that keeps the weights of an earlier one."""
+        """Return the status of a step that keeps the weights of an earlier one.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.status_between_decisions()
+            'ok'
+        """
         return "ok"
 
     # ------------------------------------------------------------------------------------- options
 
     @property
     def gramian_over(self) -> str | ParameterValues[bool]:
-        """The parameters that C is over: ``"all"``, ``"shared"``, or which are named."""
+        """The parameters that C is over: ``"all"``, ``"shared"``, or which are named.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.gramian_over
+            'all'
+            >>> opt.gramian_over = "shared"
+        """
         over: str | ParameterValues[bool] = self._shared.options["gramian_over"]
         return over
 
@@ -200,7 +285,16 @@ class Method(RemembersTasks, ABC):
 
     @property
     def upper_bound(self) -> bool:
-        """Whether the decision is made on the Gramian at the features."""
+        """Whether the decision is made on the Gramian at the features.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.upper_bound = True  # each step now needs features=
+            >>> z = 2 * x
+            >>> report = opt.step([z[0] ** 2, z[1] ** 2], features=z)
+        """
         bound: bool = self._shared.options["upper_bound"]
         return bound
 
@@ -219,7 +313,16 @@ class Method(RemembersTasks, ABC):
 
     @property
     def preference(self) -> Tensor | None:
-        """r, [m] float64 as it was given, or None; read-only, and settable between steps."""
+        """r, [m] float64 as it was given, or None; read-only, and settable between steps.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.preference = [0.5, 0.5]
+            >>> opt.preference.tolist()
+            [0.5, 0.5]
+        """
         r = self.memory.get("preference")
         if r is None:
             return None
@@ -238,7 +341,15 @@ class Method(RemembersTasks, ABC):
 
     @property
     def tasks(self) -> tuple[str, ...] | None:
-        """The names of the tasks in their order, as the preference or the first step gave them."""
+        """The names of the tasks in their order, as the preference or the first step gave them.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> base = torch.optim.SGD([x], lr=0.1)
+            >>> pyfront.LinearScalarization(base, {"segmentation": 0.7, "depth": 0.3}).tasks
+            ('segmentation', 'depth')
+        """
         tasks = self.memory.get("tasks")
         return None if tasks is None else tuple(tasks)
 
@@ -251,13 +362,35 @@ class Method(RemembersTasks, ABC):
 
     @property
     def num_tasks(self) -> int | None:
-        """m, as the preference or the last report has it; None where nothing tells."""
+        """m, as the preference or the last report has it; None where nothing tells.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.num_tasks
+            2
+        """
         if (r := self.memory.get("preference")) is not None:
             return len(r)
         return None if self.report is None else self.report.weights.numel()
 
     def checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
-        """Return ``value`` as r, [m], if it is in the method's domain."""
+        """Return ``value`` as r, [m], if it is in the method's domain.
+
+        Args:
+            value: r, [m], by position.
+            length: m, where it is known.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.checked_preference([0.7, -0.3])
+            Traceback (most recent call last):
+                ...
+            ValueError: preference[1] = -0.3: must be finite and ≥ 0
+        """
         if self.preference_domain == "none":
             raise TypeError(f"preference: {type(self).__name__} takes none")
         positive = self.preference_domain != "nonnegative"
@@ -265,7 +398,17 @@ class Method(RemembersTasks, ABC):
 
     @property
     def report(self) -> Report | None:
-        """The report of the last call of ``backward``, or None."""
+        """The report of the last call of ``backward``, or None.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
+            >>> opt.report is None
+            True
+            >>> opt.step([x[0] ** 2, x[1] ** 2]) is opt.report
+            True
+        """
         report: Report | None = self._shared.report
         return report
 

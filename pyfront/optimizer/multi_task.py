@@ -76,6 +76,17 @@ class MultiTaskOptimizer(Method):
     Shared and task-specific parameters are told apart by the group key ``role="task"`` where any
     group has a role, else by the losses: a parameter that two tasks reach, in one step or in
     different ones, is shared from then on; :meth:`detect_roles` starts anew.
+
+    Example:
+        >>> import pyfront
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> base = torch.optim.SGD([x], lr=0.1)
+        >>> opt = pyfront.LinearScalarization(base, [0.75, 0.25], every=2)
+        >>> isinstance(opt, MultiTaskOptimizer), isinstance(opt, torch.optim.Optimizer)
+        (True, True)
+        >>> opt.step([x[0] ** 2, x[1] ** 2]).weights.tolist()
+        [0.75, 0.25]
+        >>> opt.every = 4  # options are attributes
     """
 
     # ------------------------------------------------------------------------------ the two phases
@@ -128,6 +139,17 @@ class MultiTaskOptimizer(Method):
                 the value are named, and parameters, ``.grad`` and state are as they were. Where the
                 direction is not finite, ``.grad`` is None.
             RuntimeError: another thread is in a call of this optimizer.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> report = opt.backward([x[0] ** 2, x[1] ** 2])
+            >>> [round(entry, 3) for entry in x.grad.tolist()]  # of [2, 0] and [0, 4]
+            [1.6, 0.8]
+            >>> x.tolist()
+            [1.0, 2.0]
+            >>> opt.step()
         """
         return self._run(
             losses,
@@ -257,6 +279,16 @@ class MultiTaskOptimizer(Method):
 
         Raises:
             ValueError, TypeError: as for :meth:`backward`.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.5, 0.5])
+            >>> opt.accumulate([x[0] ** 2 / 2, x[1] ** 2 / 2])
+            >>> opt.step([x[0] ** 2 / 2, x[1] ** 2 / 2]).losses.tolist()
+            [1.0, 4.0]
+            >>> x.grad.tolist()
+            [1.0, 2.0]
         """
         call = call_by_position(losses, self.tasks, self.num_tasks, scaler=scaler)
         processes = self.processes()
@@ -303,6 +335,15 @@ class MultiTaskOptimizer(Method):
 
         Warns:
             UserWarning: once, where ``.grad`` was filled by something else than :meth:`backward`.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> report = opt.step([x[0] ** 2, x[1] ** 2])
+            >>> report.status, [round(w, 3) for w in report.weights.tolist()]
+            ('ok', [0.8, 0.2])
+            >>> report = opt.step(lambda: [x[0] ** 2, x[1] ** 2])  # a closure
         """
         if "scaler" in options:
             raise TypeError(
@@ -330,7 +371,14 @@ class MultiTaskOptimizer(Method):
     # ------------------------------------------------------------------------------ between steps
 
     def detect_roles(self) -> None:
-        """Forget which parameters are task-specific; the next :meth:`backward` looks again."""
+        """Forget which parameters are task-specific; the next :meth:`backward` looks again.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.detect_roles()  # after layers have been shared or separated
+        """
         self._shared.values.pop("owners", None)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -342,7 +390,18 @@ class MultiTaskOptimizer(Method):
             self._shared.scalars.clear()
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers of the last report as a flat dict; empty before the first."""
+        """Return the numbers of the last report as a flat dict; empty before the first.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt.metrics()
+            {}
+            >>> report = opt.step([x[0] ** 2, x[1] ** 2])
+            >>> sorted(opt.metrics())
+            ['gap', 'loss/0', 'loss/1', 'weight/0', 'weight/1']
+        """
         return {} if self.report is None else self.report.metrics()
 
     def __repr__(self) -> str:

@@ -144,7 +144,20 @@ class RemembersTasks(DelegatingOptimizer):
         return presence
 
     def among(self, values: FloatArray) -> FloatArray:
-        """Return the entries, one per task in the last dimension, of the tasks present."""
+        """Return the entries, one per task in the last dimension, of the tasks present.
+
+        Args:
+            values: [..., m].
+
+        Example:
+            >>> import numpy as np
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> with opt.drafting({}, Presence([0, 2], 3)):  # as for step([l0, None, l2])
+            ...     opt.among(np.array([5.0, 6.0, 7.0])).tolist()
+            [5.0, 7.0]
+        """
         present = self.present
         return values if present is None or present.complete else values[..., present.places]
 

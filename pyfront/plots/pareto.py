@@ -90,6 +90,13 @@ def save_figure(figure: "Figure", path: str | PathLike[str]) -> None:
     Raises:
         ValueError: another ending.
         OSError: the place cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pyfront import Solution
+        >>> figure = plot_front(Front([Solution(method="a", train_losses=[1.0, 3.0])]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_figure(figure, Path(folder) / "front.png")
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:

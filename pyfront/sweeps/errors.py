@@ -17,6 +17,16 @@ class SweepError(RuntimeError):
     Args:
         front: the solutions of the runs that finished, in order.
         failures: the runs that failed and the reasons, in order.
+
+    Example:
+        >>> import pyfront
+        >>> def train(preference):
+        ...     raise RuntimeError("out of memory")
+        >>> try:
+        ...     pyfront.sweep(train, [[0.5, 0.5]], workers=0)
+        ... except SweepError as error:
+        ...     len(error.front), len(error.failures), str(error).splitlines()[0]
+        (0, 1, '1 of 1 runs failed')
     """
 
     def __init__(self, front: Front, failures: Sequence[Failure]) -> None:
