@@ -45,7 +45,9 @@ def example_lines(text):
     section = r"\n\nExample:\n(?: .*\n|\n(?= ))*(?: .*)?"
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docs = [ast.get_docstring(n) or "" for n in ast.walk(ast.parse(text)) if isinstance(n, kinds)]
-    return [line for doc in docs for part in re.findall(section, doc) for line in part.split("\n")[1:]]
+    return [
+        line for doc in docs for part in re.findall(section, doc) for line in part.split("\n")[1:]
+    ]
 
 
 def test_only_the_backend_imports_the_core():

@@ -39,6 +39,13 @@ def test_every_public_name_is_on_a_page_of_the_reference():
             assert hasattr(importlib.import_module(module), public)
 
 
+def test_every_page_is_in_the_navigation():
+    docs = PAGES.parent
+    navigation = (docs.parent / "mkdocs.yml").read_text("utf-8").partition("nav:")[2]
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")}
+    assert pages == {page for page in pages if f" {page}\n" in navigation}
+
+
 def listed():
     """The names that pages of the reference list under a class; those of all methods' base."""
     found = set()

@@ -48,6 +48,13 @@ class Diagnosis:
             batches: their loss may be at its floor, and preferences should compare l − offset.
         negative: places of tasks with a negative loss, which EPO and feedback take with offsets.
         costs: what a step of each method costs, cheapest first.
+
+    Example:
+        >>> import pyfront
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> found = pyfront.diagnose([(x[0] - x[1] + 1) ** 2, (x[1] + 1) ** 2], [x])
+        >>> found.batches, found.shared
+        (1, ('0',))
     """
 
     outcome: Outcome

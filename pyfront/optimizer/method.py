@@ -150,10 +150,7 @@ class Method(RemembersTasks, ABC):
         """
 
     def check_tasks(self, tasks: int) -> None:
-        """Raise a ``ValueError`` unless the method can decide on so many losses, None included.
-
-        Args:
-            tasks: m.
+        """Raise a ``ValueError`` unless the method can decide on so many ``tasks``, None included.
 
         Example:
             >>> import pyfront
@@ -233,11 +230,7 @@ class Method(RemembersTasks, ABC):
         return r
 
     def goal_among(self, goal: FloatArray, presence: Presence) -> FloatArray:
-        """Return the goal for the tasks present, from that for all tasks.
-
-        Args:
-            goal: what :meth:`goal` returned.
-            presence: the places of the tasks present, and m.
+        """Return the goal for the tasks of ``presence``, from that for all tasks.
 
         Example:
             >>> import pyfront
