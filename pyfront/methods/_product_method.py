@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Unpack, get_args
 
-import torch
-
 from pyfront.gradients.product_checks import Verified
 from pyfront.gradients.products import Products
 from pyfront.methods._dual import Pace
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
@@ -33,7 +32,7 @@ class ProductMethod(MultiTaskOptimizer, LearnsFromProducts):
     product is taken from the Gramian, at m backward passes.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         preference: r, [m], or None for methods without one.
         products: ``"double_backward"`` needs the losses alone; ``"forward"`` (less time and memory)
             and ``"difference"`` (approximate) need ``step(closure)`` or ``backward(closure)`` with
@@ -47,7 +46,7 @@ class ProductMethod(MultiTaskOptimizer, LearnsFromProducts):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector | None = None,
         *,
         products: Products = "double_backward",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Unpack
 
 import numpy as np
-import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option
 
@@ -53,7 +53,7 @@ class TaskWeightedMethod(MultiTaskOptimizer):
     """A method that combines one vector per task with fixed weights.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         task_weights: [m], entries ≥ 0 and not all 0; None is equal weights.
         **common: keywords of :class:`~pyfront.MultiTaskOptimizer`.
     """
@@ -62,7 +62,7 @@ class TaskWeightedMethod(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         *,
         task_weights: VectorLike | None = None,
         **common: Unpack[CommonOptions],

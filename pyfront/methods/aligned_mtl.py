@@ -23,7 +23,7 @@ class AlignedMTL(TaskWeightedMethod):
     where d is zero.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         task_weights: a, [m], entries ≥ 0 and not all 0, used as given; None is 1/m each.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 

@@ -12,6 +12,7 @@ import torch
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend.solvers import dual_cone, min_norm
 from pyfront.methods._unit_gradients import ROUNDING, direction_is_zero
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report
@@ -30,7 +31,7 @@ class CAGrad(MultiTaskOptimizer):
     ``"stationary"`` where d is zero.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         c: radius of the ball relative to ‖g_0‖, ≥ 0.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
@@ -49,9 +50,7 @@ class CAGrad(MultiTaskOptimizer):
 
     c = Option[float](at_least(0.0))
 
-    def __init__(
-        self, base: torch.optim.Optimizer, *, c: float = 0.5, **common: Unpack[CommonOptions]
-    ) -> None:
+    def __init__(self, base: Base, *, c: float = 0.5, **common: Unpack[CommonOptions]) -> None:
         super().__init__(base, **common)
         self.c = c
 

@@ -24,7 +24,7 @@ class ConFIG(TaskWeightedMethod):
     ``"stationary"`` where d is zero.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         task_weights: a, [m], entries ≥ 0 and not all 0; None is equal ones. Only ratios count.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 

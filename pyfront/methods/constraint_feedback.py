@@ -14,6 +14,7 @@ from pyfront.control import ConstraintRule, Suggestion
 from pyfront.control.constraint import Settings, constraint_rule, feasibility
 from pyfront.control.gains import largest_rate
 from pyfront.control.suggestion import suggestion
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in
@@ -40,7 +41,7 @@ class ConstraintFeedback(MultiTaskOptimizer):
     bound is missed.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         objective: the position of the loss to minimise, or a weight > 0 for each of several.
         bounds: b_j for each bounded loss, by position; losses in neither have weight 0.
         proportional: k ≥ 0; it damps, and makes points on concave fronts stable.
@@ -81,7 +82,7 @@ class ConstraintFeedback(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         objective: int | Mapping[int, float] = 0,
         bounds: Mapping[int, float] | None = None,
         *,

@@ -9,6 +9,7 @@ import torch
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.methods._unit_gradients import direction_is_zero
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, number_in
 from pyfront.report import Report
@@ -31,7 +32,7 @@ class DBMTL(MultiTaskOptimizer):
     loss alone reaches gets w_j g_j as any other, where the authors give it h_j.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         epsilon: ε > 0, which keeps the logarithm finite.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
@@ -51,7 +52,7 @@ class DBMTL(MultiTaskOptimizer):
     epsilon = Option[float](number_in(above=0.0))
 
     def __init__(
-        self, base: torch.optim.Optimizer, *, epsilon: float = 1e-8, **common: Unpack[CommonOptions]
+        self, base: Base, *, epsilon: float = 1e-8, **common: Unpack[CommonOptions]
     ) -> None:
         super().__init__(base, **common)
         self.epsilon = epsilon

@@ -10,6 +10,7 @@ import torch
 
 from pyfront._utils.arguments import FloatArray
 from pyfront._utils.simplex import tilted
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in
@@ -30,7 +31,7 @@ class DynamicWeightAverage(MultiTaskOptimizer):
     ``state_dict``.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         steps_per_epoch: over how many steps a loss is averaged, ≥ 1: for mini-batches the number
             of batches in an epoch, since the ratio of two single batches is mostly noise. 1 takes
             t as the step.
@@ -69,7 +70,7 @@ class DynamicWeightAverage(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         *,
         steps_per_epoch: int = 1,
         temperature: float = 2.0,

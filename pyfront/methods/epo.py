@@ -9,6 +9,7 @@ import torch
 from pyfront._utils.arguments import FloatArray, VectorLike, choice, number
 from pyfront.backend.solvers import Descent, epo
 from pyfront.methods._units import Units
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Domain
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
@@ -35,7 +36,7 @@ class EPO(MultiTaskOptimizer):
     on all of them.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
         epsilon: ε ≥ 0, the non-uniformity below which it descends; ``"adaptive"`` multiplies ε by
             0.8 after a step of descent and by 1.25 after one of balance, up to 1e-4, so that both
@@ -75,7 +76,7 @@ class EPO(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector,
         *,
         epsilon: float | Literal["adaptive"] = 1e-4,

@@ -8,6 +8,7 @@ import torch
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.methods._fairness import fair_weights
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, number_in
 from pyfront.report import Report
@@ -32,7 +33,7 @@ class FairGrad(MultiTaskOptimizer):
     so that the learning rate alone makes steps small at the end.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         alpha: α > 0, 0.05 to 50 in practice.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
@@ -51,9 +52,7 @@ class FairGrad(MultiTaskOptimizer):
 
     alpha = Option[float](number_in(above=0.0))
 
-    def __init__(
-        self, base: torch.optim.Optimizer, *, alpha: float = 1.0, **common: Unpack[CommonOptions]
-    ) -> None:
+    def __init__(self, base: Base, *, alpha: float = 1.0, **common: Unpack[CommonOptions]) -> None:
         super().__init__(base, **common)
         self.alpha = alpha
 

@@ -11,6 +11,7 @@ import torch
 from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
 from pyfront._utils.simplex import tilted
 from pyfront.methods._adam import adam_step
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least
@@ -49,7 +50,7 @@ class FAMO(MultiTaskOptimizer):
     between ``backward`` and ``step``, if wanted.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         lr: learning rate of the logits, ≥ 0; 0 keeps z uniform.
         weight_decay: γ ≥ 0, which pulls z back to uniform. The paper's experiments have 0.001 to
             0.01.
@@ -85,7 +86,7 @@ class FAMO(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         *,
         lr: float = 0.025,
         weight_decay: float = 1e-3,

@@ -15,6 +15,7 @@ from pyfront.control.preference import reach
 from pyfront.control.suggestion import suggestion
 from pyfront.functional import non_uniformity
 from pyfront.methods._units import Units
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Domain, Needs, require_one_each
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
@@ -52,7 +53,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
     restarts the integral.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
         gains: ``"scheduled"``, or ``"fixed"``: f = 1.
         proportional: k ≥ 0. See :func:`pyfront.control.stable_gains`; 1 is a good start with SGD.
@@ -101,7 +102,7 @@ class PreferenceFeedback(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector,
         *,
         gains: Literal["scheduled", "fixed"] = "scheduled",

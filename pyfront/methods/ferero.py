@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Unpack
 
 import numpy as np
-import torch
 
 from pyfront._utils.arguments import (
     FloatArray,
@@ -20,6 +19,7 @@ from pyfront._utils.arguments import (
 from pyfront.methods._dual import gathered, onto_simplex, step_length
 from pyfront.methods._product_method import ProductMethod, ProductOptions
 from pyfront.methods._units import Units
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.method import Domain
 from pyfront.optimizer.names import NamedVector
@@ -46,7 +46,7 @@ class FERERO(ProductMethod):
     multipliers as they are.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         preference: r, [m], entries > 0, or None: the ray l' ∝ 1/r, as H = r∘l' − mean(r∘l').
         cone: A, [K, m], or None for the identity: only changes of the losses with A Δl ≤ 0 count as
             descent. Row sums > 0; rows are scaled to sum 1.
@@ -82,7 +82,7 @@ class FERERO(ProductMethod):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector | None = None,
         *,
         cone: MatrixLike | None = None,

@@ -13,6 +13,7 @@ from pyfront._utils.arguments import FloatArray, VectorLike, require, vector
 from pyfront._utils.simplex import tilted
 from pyfront.methods._adam import adam_step, check_rate, current_rate
 from pyfront.methods._dual import gathered
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least
 from pyfront.report import Report
@@ -37,7 +38,7 @@ class GradNorm(MultiTaskOptimizer):
     them. They, Adam's moments and the first losses travel in ``state_dict``.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         alpha: α ≥ 0, how strongly tasks that lag behind are pulled; 0 makes all norms equal. The
             paper has 1.5 for its networks, and less for tasks that are alike.
         lr: learning rate of w, ≥ 0; None is that of the base's first group at each step. The
@@ -76,7 +77,7 @@ class GradNorm(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         *,
         alpha: float = 1.5,
         lr: float | None = 0.025,
@@ -89,7 +90,7 @@ class GradNorm(MultiTaskOptimizer):
         common.setdefault("gramian_over", "shared")
         super().__init__(base, **common)
         self.alpha = alpha
-        self.lr = check_rate(lr, base)
+        self.lr = check_rate(lr, self.base)
         if initial is not None:
             self.memory["initial_losses"] = initial.tolist()
 

@@ -24,7 +24,7 @@ class IMTLG(MultiTaskOptimizer):
     the weights cannot be made to sum to 1, d is zero, status ``"stationary"``.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
     Example:

@@ -14,6 +14,7 @@ from pyfront.backend.cuda import Decision
 from pyfront.backend.solvers import min_norm
 from pyfront.methods._unit_gradients import direction_is_zero
 from pyfront.optimizer.arithmetic import DecidesOnDevice
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, one_of
 from pyfront.report import Report
@@ -30,7 +31,7 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
     zero at Pareto-stationary points, status ``"stationary"``: also where one task's gradient is.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         normalization: None, or solve for gradients g_j / s_j with s_j = ‖g_j‖ (``"l2"``), the
             loss l_j (``"loss"``), or l_j ‖g_j‖ (``"loss+"``). The weights are then w_j / s_j, so
             that d is the min-norm point of the normalised gradients, and do not sum to 1. s_j = 0
@@ -54,7 +55,7 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         *,
         normalization: Normalization | None = None,
         **common: Unpack[CommonOptions],

@@ -9,6 +9,7 @@ import torch
 
 from pyfront._utils.arguments import FloatArray, number
 from pyfront.methods._fairness import fair_weights
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option
 from pyfront.report import Report
@@ -32,7 +33,7 @@ class NashMTL(MultiTaskOptimizer):
     equation.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         max_norm: the largest length of d, > 0, or None for no limit. It holds for the weights
             that the method gives, before ``scale`` and ``weight_smoothing``.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`; ``every`` is what the
@@ -57,7 +58,7 @@ class NashMTL(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         *,
         max_norm: float | None = 1.0,
         **common: Unpack[CommonOptions],

@@ -15,6 +15,7 @@ from pyfront.backend.cuda import PHASES, Decision
 from pyfront.backend.solvers import ParetoMtlPhase, pareto_mtl
 from pyfront.methods._regions import alternating, least, rows_of, vectors_among, with_first
 from pyfront.optimizer.arithmetic import DecidesOnDevice
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, at_least, integer_from, one_of
@@ -32,9 +33,8 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     Losses l̃ = l / ‖l‖₂ are in region k where (u_j − u_k)ᵀ l̃ ≤ 0 for all j ≠ k. Phase
     ``"feasibility"`` moves into the region; it ends when no constraint is active, judged on a
     running average of the losses, where the active constraints pull against each other, or after
-    ``warmup_steps``. Phase ``"descent"`` lowers all losses
-    and keeps the active constraints. Phase ``"convergence"``, which is entered by setting
-    :attr:`phase`, drops the constraints.
+    ``warmup_steps``. Phase ``"descent"`` lowers all losses and keeps the active constraints. Phase
+    ``"convergence"``, which is entered by setting :attr:`phase`, drops the constraints.
 
     The weights α_i = λ_i + Σ_j β_j (u_ji − u_ki) are in the :class:`~pyfront.Report`; they may be
     negative in the feasibility phase, and do not sum to 1. K vectors make K independent runs.
@@ -44,7 +44,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     :func:`pyfront.preferences.decompose`.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         reference_vectors: directions in *loss space*, [K, m], entries ≥ 0, no duplicates; they are
             normalised. :func:`pyfront.preferences.circle`, ``das_dennis`` and
             ``to_reference_vectors`` make them.
@@ -93,7 +93,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         reference_vectors: MatrixLike,
         index: int | None,
         *,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.methods._unit_gradients import direction_is_zero
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions, Option, integer_from
 from pyfront.report import Report
@@ -30,7 +31,7 @@ class PCGrad(MultiTaskOptimizer):
     are the same in a resumed run and in every process, and no global random state is touched.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         seed: of the orders, an integer ≥ 0.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
 
@@ -48,9 +49,7 @@ class PCGrad(MultiTaskOptimizer):
 
     seed = Option[int](integer_from(0))
 
-    def __init__(
-        self, base: torch.optim.Optimizer, *, seed: int = 0, **common: Unpack[CommonOptions]
-    ) -> None:
+    def __init__(self, base: Base, *, seed: int = 0, **common: Unpack[CommonOptions]) -> None:
         super().__init__(base, **common)
         self.seed = seed
 

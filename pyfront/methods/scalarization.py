@@ -11,6 +11,7 @@ from pyfront._utils.arguments import FloatArray, VectorsLike
 from pyfront._utils.warn import warn_caller
 from pyfront.backend.cuda import Decision
 from pyfront.optimizer.arithmetic import DecidesOnDevice
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Domain, Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
@@ -27,7 +28,7 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
     losses: the baseline that every method has to beat.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         preference: r, [m], entries ≥ 0 and not all 0; used as weights without normalisation. A sum
             of 1 gives the step of the losses' mean, one of m that of their sum.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
@@ -53,7 +54,7 @@ class LinearScalarization(MultiTaskOptimizer, DecidesOnDevice):
     preference_domain: ClassVar[Domain] = "nonnegative"
 
     def __init__(
-        self, base: torch.optim.Optimizer, preference: NamedVector, **common: Unpack[CommonOptions]
+        self, base: Base, preference: NamedVector, **common: Unpack[CommonOptions]
     ) -> None:
         super().__init__(base, preference, **common)
 

@@ -12,6 +12,7 @@ import torch
 from pyfront._utils.arguments import FloatArray
 from pyfront.methods._dual import gathered, onto_simplex, step_length
 from pyfront.methods._product_method import ProductMethod, ProductOptions
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.batch import Losses
 from pyfront.optimizer.options import Option, number_in, one_of
 from pyfront.report import Report
@@ -39,7 +40,7 @@ class SingleLoopMGDA(ProductMethod):
     its diagonal, so that noisy tasks lose weight; J₁ J₂ᵀ is without bias.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         update: ``"projected"`` or ``"frank_wolfe"``.
         rate: ρ in (0, 1]: the length of the first step, of all steps for ``"frank_wolfe"``.
         **common: keywords of :class:`~pyfront.product_method.ProductMethod`.
@@ -64,7 +65,7 @@ class SingleLoopMGDA(ProductMethod):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         *,
         update: Update = "projected",
         rate: float = 0.2,

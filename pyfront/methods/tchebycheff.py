@@ -7,11 +7,11 @@ from abc import abstractmethod
 from typing import ClassVar, Unpack
 
 import numpy as np
-import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike
 from pyfront._utils.simplex import tilted
 from pyfront.methods._units import Units
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Domain, Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
@@ -36,7 +36,7 @@ class _Tchebycheff(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector,
         *,
         offset: VectorLike | None = None,
@@ -68,7 +68,7 @@ class SmoothTchebycheff(_Tchebycheff):
     that a preference may differ from call to call.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
         smoothing: μ > 0, in the unit of r∘l.
         **common: ``offset``, o, [m] or None, the ideal point, and ``unit``, u > 0, [m] or None:
@@ -91,7 +91,7 @@ class SmoothTchebycheff(_Tchebycheff):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector,
         *,
         smoothing: float = 0.1,
@@ -120,7 +120,7 @@ class MirrorTchebycheff(_Tchebycheff):
     ``torch.optim.swa_utils.AveragedModel``, which has a state_dict of its own, is that average.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         preference: r, [m], entries > 0; bigger means that this task's loss must end lower.
         rate: ρ > 0, in the inverse unit of r∘l.
         **common: ``offset``, o, [m] or None, the ideal point, and ``unit``, u > 0, [m] or None:
@@ -150,7 +150,7 @@ class MirrorTchebycheff(_Tchebycheff):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector,
         *,
         rate: float = 0.1,

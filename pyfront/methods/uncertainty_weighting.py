@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, choice, integer
 from pyfront.methods._adam import adam_step, check_rate, current_rate
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.options import CommonOptions
@@ -42,7 +43,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
     descent needs a small learning rate.
 
     Args:
-        base: the optimizer that makes the step.
+        base: the optimizer that makes the step, or a list of them.
         num_tasks: m ≥ 1.
         likelihood: ``"regression"`` or ``"classification"``, for all tasks or a list of m.
         lr: learning rate of s, ≥ 0; None is that of the base's first group at each step, so that a
@@ -71,7 +72,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         num_tasks: int,
         *,
         likelihood: Likelihood | Sequence[Likelihood] = "regression",
@@ -89,7 +90,7 @@ class UncertaintyWeighting(MultiTaskOptimizer):
         for task, kind in enumerate(kinds):
             choice(f"likelihood[{task}]", kind, list(FACTORS))
         super().__init__(base, **common)
-        self.lr = check_rate(lr, base)
+        self.lr = check_rate(lr, self.base)
         self._factors = np.array([FACTORS[kind] for kind in kinds])
         self.memory["log_variances"] = [0.0] * num_tasks
 

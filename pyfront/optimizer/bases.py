@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 
-__all__ = ["has_two_phases", "needs_closure", "refuse_two_phases"]
+from pyfront.optimizer.optimizer_list import OptimizerList
+
+__all__ = ["Base", "has_two_phases", "name_of", "needs_closure", "refuse_two_phases"]
+
+Base: TypeAlias = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
 # Of optimizers that take a closure as an option by their signature, and raise without one.
 CLOSURE_NAMES = ("AliG", "LBFGS")
+
+
+def name_of(base: torch.optim.Optimizer) -> str:
+    """Return the class of an optimizer, or the classes of several."""
+    return repr(base) if isinstance(base, OptimizerList) else type(base).__name__
 
 
 def needs_closure(base: torch.optim.Optimizer) -> bool:

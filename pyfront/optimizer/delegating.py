@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray
-from pyfront.optimizer.bases import has_two_phases, needs_closure
+from pyfront.optimizer.bases import Base, has_two_phases, name_of, needs_closure
+from pyfront.optimizer.optimizer_list import OptimizerList
 from pyfront.optimizer.shared import Memory, Shared
 
 __all__ = ["MEMORY", "DelegatingOptimizer", "Memory"]
@@ -27,33 +28,35 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
     Args:
         base: any optimizer whose ``step`` works without a closure, or that has two phases
-            (``first_step`` and ``second_step``) which the caller runs, after ``backward`` each.
+            (``first_step`` and ``second_step``) which the caller runs, after ``backward`` each; or
+            a list of optimizers that make the step together, in this order, and become one
+            :class:`~pyfront.optimizer.optimizer_list.OptimizerList`.
 
     Raises:
         TypeError: ``base`` is no optimizer, needs a closure, or is a pyfront optimizer itself.
+        ValueError: a list without optimizers, or with a parameter in two of them.
     """
 
-    def __init__(self, base: torch.optim.Optimizer) -> None:
+    def __init__(self, base: Base) -> None:
         # torch's own __init__ is not called: it would make a second set of groups, state and hooks
         self.check_base(base)
-        self.base = base
+        self.base = base if isinstance(base, torch.optim.Optimizer) else OptimizerList(base)
         self._shared = Shared(type(self).__name__)
         self._mark()
 
     @staticmethod
-    def check_base(base: torch.optim.Optimizer) -> None:
-        """Raise a ``TypeError`` unless ``base`` can be wrapped."""
-        if not isinstance(base, torch.optim.Optimizer):
-            raise TypeError(f"base: expected a torch.optim.Optimizer, got {type(base).__name__}")
-        if isinstance(base, DelegatingOptimizer):
-            raise TypeError(f"base: expected a plain optimizer, got {type(base).__name__}")
-        if not isinstance(getattr(base, "param_groups", None), list):
-            raise TypeError(f"base: {type(base).__name__} has no list of param_groups to work on")
-        if needs_closure(base) and not has_two_phases(base):
-            raise TypeError(
-                f"base: {type(base).__name__} wants a closure in every step, to compute losses and "
-                "gradients itself, which pyfront's step cannot give it; use another base"
-            )
+    def check_base(base: Any) -> None:
+        """Raise a ``TypeError`` unless ``base``, or each of a list, can be wrapped."""
+        if not isinstance(base, (list, tuple)):
+            _check_base("base", base)
+            return
+        for place, one in enumerate(base):
+            _check_base(f"base[{place}]", one)
+            if has_two_phases(one):
+                raise TypeError(
+                    f"base[{place}]: {type(one).__name__} has two phases, and the other optimizers "
+                    "of the list have one; use another base"
+                )
 
     def __getattr__(self, name: str) -> Any:
         """Return what the base has under a public name that is not found here.
@@ -66,7 +69,7 @@ class DelegatingOptimizer(torch.optim.Optimizer):
             return getattr(self.base, name)
         except AttributeError:
             raise AttributeError(
-                f"neither {type(self).__name__} nor its base {type(self.base).__name__} has an "
+                f"neither {type(self).__name__} nor its base {name_of(self.base)} has an "
                 f"attribute {name!r}"
             ) from None
 
@@ -341,6 +344,21 @@ class DelegatingOptimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _check_base(name: str, base: Any) -> None:
+    kind = type(base).__name__
+    if not isinstance(base, torch.optim.Optimizer):
+        raise TypeError(f"{name}: expected a torch.optim.Optimizer, got {kind}")
+    if isinstance(base, DelegatingOptimizer):
+        raise TypeError(f"{name}: expected a plain optimizer, got {kind}")
+    if not isinstance(getattr(base, "param_groups", None), list):
+        raise TypeError(f"{name}: {kind} has no list of param_groups to work on")
+    if needs_closure(base) and not has_two_phases(base):
+        raise TypeError(
+            f"{name}: {kind} wants a closure in every step, to compute losses and gradients "
+            "itself, which pyfront's step cannot give it; use another base"
+        )
 
 
 def _delegated(name: str) -> Callable[..., Any]:

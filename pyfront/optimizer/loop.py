@@ -12,6 +12,7 @@ from torch import Tensor
 from pyfront._utils.torch_private import multiplier_of, was_unscaled
 from pyfront._utils.warn import warn_caller
 from pyfront.backend.task_gradients import all_finite
+from pyfront.optimizer.bases import name_of
 from pyfront.optimizer.roles import parameters_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _warn_undecided(optimizer: DelegatingOptimizer) -> bool:
     gradients = [p.grad for p in parameters_of(optimizer.param_groups) if p.grad is not None]
     if not any(map(_holds_something, gradients)):
         return False
-    name, base = type(optimizer).__name__, type(optimizer.base).__name__
+    name, base = type(optimizer).__name__, name_of(optimizer.base)
     warn_caller(
         f"step: .grad was filled by something else than {name}.backward, so this step is that of "
         f"{base} alone; give step() or backward() the separate losses, or let the loop call "

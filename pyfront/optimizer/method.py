@@ -17,6 +17,7 @@ from pyfront.distributed.choose import ProcessGroupLike, as_process_group, proce
 from pyfront.distributed.processes import Processes
 from pyfront.front.solution import check_tasks
 from pyfront.gradients.engines import ENGINES, EngineName
+from pyfront.optimizer.bases import Base
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
 from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in, one_of
@@ -62,7 +63,7 @@ class Method(RemembersTasks, ABC):
     value per task are restricted by :meth:`among`.
 
     Args:
-        base: any optimizer but LBFGS; its parameters are the ones that count.
+        base: any optimizer but LBFGS, or a list of them; their parameters are the ones that count.
         preference: r, [m] or by the names of the tasks, or None for methods without one.
         **options: see :class:`~pyfront.MultiTaskOptimizer`.
     """
@@ -90,7 +91,7 @@ class Method(RemembersTasks, ABC):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        base: Base,
         preference: NamedVector | None = None,
         **options: Unpack[CommonOptions],
     ) -> None:

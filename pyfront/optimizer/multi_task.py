@@ -12,7 +12,7 @@ from pyfront._utils.torch_private import outside_compile
 from pyfront.gradients.features import Features
 from pyfront.gradients.replay import Replay
 from pyfront.optimizer.agreement import Share
-from pyfront.optimizer.bases import refuse_two_phases
+from pyfront.optimizer.bases import name_of, refuse_two_phases
 from pyfront.optimizer.batch import Collected
 from pyfront.optimizer.closures import evaluated
 from pyfront.optimizer.loop import check_gradients, refuse_what_needs_losses
@@ -45,7 +45,7 @@ class MultiTaskOptimizer(Method):
     :class:`~pyfront.optimizer.method.Method` says what else it may say.
 
     Args:
-        base: any optimizer but LBFGS; its parameters are the ones that count.
+        base: any optimizer but LBFGS, or a list of them; their parameters are the ones that count.
         preference: r, [m] or a dict by the names of the tasks, or None for methods without one.
         engine: ``"grad"`` (one ``torch.autograd.grad`` per loss), ``"steal"`` (one ``backward`` per
             loss, for reentrant checkpoints; leaves outside the optimizer then collect ``.grad``
@@ -406,4 +406,4 @@ class MultiTaskOptimizer(Method):
 
     def __repr__(self) -> str:
         preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
-        return f"{type(self).__name__}({type(self.base).__name__}{preference})"
+        return f"{type(self).__name__}({name_of(self.base)}{preference})"
