@@ -110,6 +110,8 @@ RUNS = {
     "features": mode(features=True),
     "upper bound": mode(features=True, options={"upper_bound": True}),
     "preference of a call": mode(one_off=True),
+    "rises": mode(base=adamw, options={"track_rises": True}),
+    "rises, one pass": mode(method="PreferenceFeedback", options={"track_rises": True}),
 }
 
 
@@ -140,6 +142,7 @@ def run(name, rank, world, wrap, *, group=None, steps=STEPS, uneven=False):
         "parameters": [_full(p) for p in params],
         "weights": torch.stack(weights),
         "losses": report.losses,
+        "changes": {n: v for n, v in opt.metrics().items() if n.startswith(("change", "rising"))},
     }
 
 
@@ -199,6 +202,8 @@ def train(names, rank, world, wrap=lambda model: model, **how):
 def same(found, expected):
     for p, q in zip(found["parameters"], expected["parameters"], strict=True):
         assert (p - q).abs().max() < (1e-7 if p.dtype is torch.float32 else 1e-9)
+    for name, change in expected.get("changes", {}).items():
+        assert abs(found["changes"][name] - change) < 1e-9
 
 
 # --------------------------------------------------------------------------------- in the processes

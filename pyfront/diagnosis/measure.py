@@ -30,6 +30,7 @@ class Measured:
         along_earlier: ⟨Σ_{a<b} g_j^a, g_j^b⟩ of each batch b, [B, m].
         earlier: the number of batches a < b with data for task j, [B, m].
         reaching: for each of the T parameters, the tasks that reach it.
+        block_bytes: the memory that a gradient of each takes, [T].
     """
 
     params: Sequence[Tensor]
@@ -40,12 +41,13 @@ class Measured:
     along_earlier: FloatArray
     earlier: FloatArray
     reaching: list[set[int]]
+    block_bytes: list[int]
 
     @property
     def row_bytes(self) -> int:
         """The memory of the m task gradients; a gradient takes none where a task does not reach."""
-        pairs = zip(self.params, self.reaching, strict=True)
-        return sum(p.numel() * p.element_size() * len(tasks) for p, tasks in pairs)
+        pairs = zip(self.block_bytes, self.reaching, strict=True)
+        return sum(size * len(tasks) for size, tasks in pairs)
 
 
 @dataclass
@@ -70,6 +72,7 @@ def measure(batches: Iterable[BatchOfLosses], params: Sequence[Tensor]) -> Measu
     sums: dict[int, Row] = {}
     seen: dict[int, int] = {}
     reaching: list[set[int]] = [set() for _ in params]
+    block_bytes = [0] * len(params)
     tasks: tuple[str, ...] | None = None
     m = 0
     for batch in batches:
@@ -80,6 +83,9 @@ def measure(batches: Iterable[BatchOfLosses], params: Sequence[Tensor]) -> Measu
         with errors_by_name(tasks):
             rows = dict(zip(batch.places, _rows(batch, params), strict=True))
             _note_who_reaches(rows, reaching)
+            for row in rows.values():
+                sizes = map(_bytes, row, params)
+                block_bytes = list(map(max, block_bytes, sizes))
             found.append(_products(rows, reaching))
         batch.losses.clear()  # its graph may go before the next one comes
         for task, row in rows.items():
@@ -99,6 +105,7 @@ def measure(batches: Iterable[BatchOfLosses], params: Sequence[Tensor]) -> Measu
         np.array(along),
         np.array(earlier),
         reaching,
+        block_bytes,
     )
 
 
@@ -121,6 +128,14 @@ def _rows(batch: BatchOfLosses, params: Sequence[Tensor]) -> list[Row]:
         [g if g is None or g.dtype.itemsize >= 4 else g.float() for g in as_real(row)]
         for row in rows
     ]
+
+
+def _bytes(gradient: Tensor | None, p: Tensor) -> int:
+    """Return the memory of a gradient, which may be held here in a wider type than in a step."""
+    if gradient is None or not gradient.is_sparse:
+        return p.numel() * p.element_size()
+    found = gradient.coalesce()
+    return found.values().nbytes + found.indices().nbytes
 
 
 def _products(rows: dict[int, Row], reaching: Sequence[set[int]]) -> _OfBatch:

@@ -18,7 +18,8 @@ class ConFIG(TaskWeightedMethod):
 
     With U the unit gradients in rows and a = ``task_weights``, the direction is e = U⁺ a / ‖U⁺ a‖,
     whose products with the unit gradients are in the proportions a, all equal by default, wherever
-    the gradients are independent. Its length is that of the gradients along it:
+    the gradients are independent: then every loss falls to first order along d, if not along the
+    update that a base such as Adam makes of it. Its length is that of the gradients along it:
     d = (Σ_j g_jᵀ e) e. Gradients that are zero take no part. Where gradients are dependent the
     proportions hold in the sense of least squares only, and a task may conflict. Status
     ``"stationary"`` where d is zero.

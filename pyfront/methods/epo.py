@@ -33,7 +33,8 @@ class EPO(MultiTaskOptimizer):
 
     Each step solves one linear program on m numbers. While the non-uniformity μ of r∘l is above ε
     it *balances*, moving losses towards the ray even where some must rise; on the ray it *descends*
-    on all of them.
+    on all of them. Both are promises about d to first order, without ``weight_smoothing``; Adam and
+    other bases that change d do not keep them (``track_rises`` counts).
 
     Args:
         base: the optimizer that makes the step, or a list of them.

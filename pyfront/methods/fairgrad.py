@@ -21,7 +21,8 @@ class FairGrad(MultiTaskOptimizer):
 
     d maximises Σ_j (g_jᵀ d)^(1−α) / (1 − α) over the directions of one length (Σ_j log g_jᵀ d for
     α = 1). Its weights solve C w = w^(−1/α) entry by entry, exactly: every loss falls to first
-    order, g_jᵀ d = w_j^(−1/α) > 0. α near 0 is the sum of the gradients, 1 proportional fairness
+    order, g_jᵀ d = w_j^(−1/α) > 0, a promise about d, not about what a base such as Adam makes of
+    it. α near 0 is the sum of the gradients, 1 proportional fairness
     (Nash's bargain), large α lets the slowest count for all. Where no direction lowers every loss
     the weights are those of a convex combination that is zero, status ``"stationary"``. Gradients
     that are zero take no part. ``report.gap`` is the largest relative residual of the equation.

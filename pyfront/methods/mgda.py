@@ -28,7 +28,8 @@ class MGDA(MultiTaskOptimizer, DecidesOnDevice):
     """Steps along the min-norm point of the convex hull of the task gradients.
 
     w minimises wᵀ C w over the simplex, exactly; d = Jᵀ w lowers every loss to first order, and is
-    zero at Pareto-stationary points, status ``"stationary"``: also where one task's gradient is.
+    zero at Pareto-stationary points, status ``"stationary"``: also where one task's gradient is. A
+    promise about d: Adam and other bases that change it let losses rise (``track_rises`` counts).
 
     Args:
         base: the optimizer that makes the step, or a list of them.

@@ -26,11 +26,11 @@ class NashMTL(MultiTaskOptimizer):
 
     The solution's weights solve C α = 1/α entry by entry, exactly and uniquely, so that every loss
     falls to first order, g_jᵀ d = 1/α_j > 0, and the direction does not depend on the losses'
-    scales. Since its length is √m wherever one is, it is multiplied by the root of C's Frobenius
-    norm, w = √‖C‖ α, as the authors' code does, and cut to ``max_norm``. Where no direction lowers
-    every loss the weights are those of a convex combination that is zero, status ``"stationary"``.
-    Gradients that are zero take no part. ``report.gap`` is the largest relative residual of the
-    equation.
+    scales: a promise about d, not about the update that a base such as Adam makes of it. Since its
+    length is √m wherever one is, it is multiplied by the root of C's Frobenius norm, w = √‖C‖ α, as
+    the authors' code does, and cut to ``max_norm``. Where no direction lowers every loss the
+    weights are those of a convex combination that is zero, status ``"stationary"``. Gradients that
+    are zero take no part. ``report.gap`` is the largest relative residual of the equation.
 
     Args:
         base: the optimizer that makes the step, or a list of them.

@@ -31,10 +31,11 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     """Descends to the front inside the region of loss space around one of K reference vectors.
 
     Losses l̃ = l / ‖l‖₂ are in region k where (u_j − u_k)ᵀ l̃ ≤ 0 for all j ≠ k. Phase
-    ``"feasibility"`` moves into the region; it ends when no constraint is active, judged on a
-    running average of the losses, where the active constraints pull against each other, or after
-    ``warmup_steps``. Phase ``"descent"`` lowers all losses and keeps the active constraints. Phase
-    ``"convergence"``, which is entered by setting :attr:`phase`, drops the constraints.
+    ``"feasibility"`` moves into the region, until no constraint is active on a running average of
+    the losses, the active ones pull against each other, or after ``warmup_steps``. Phase
+    ``"descent"`` lowers all losses and keeps the active constraints, to first order along d (not
+    along the update that a base such as Adam makes of it). Phase ``"convergence"``, which is
+    entered by setting :attr:`phase`, drops the constraints.
 
     The weights α_i = λ_i + Σ_j β_j (u_ji − u_ki) are in the :class:`~pyfront.Report`; they may be
     negative in the feasibility phase, and do not sum to 1. K vectors make K independent runs.

@@ -25,7 +25,7 @@ class PCGrad(MultiTaskOptimizer):
     d_i ← d_i − (d_iᵀ g_j / ‖g_j‖²) g_j. The direction is d = Σ_i d_i. Only for m = 2 does no d_i
     conflict with any gradient at the end: with more tasks a later projection can bring an earlier
     conflict back. Without conflict d is the sum of the gradients, so that a step is that of
-    ``sum(losses)``.
+    ``sum(losses)``. All this is about d, not about the update that a base such as Adam makes of it.
 
     Orders are drawn from ``seed`` and the number of steps taken, which ``state_dict`` holds: they
     are the same in a resumed run and in every process, and no global random state is touched.

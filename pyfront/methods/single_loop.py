@@ -34,6 +34,7 @@ class SingleLoopMGDA(ProductMethod):
     and full gradients, to within the swing of w: below ρ/3 a step for ``"projected"`` (measured,
     not proved), of order ρ for ``"frank_wolfe"``. The report's gap, wᵀ C w − min_j (C w)_j ≥ 0,
     says how far the weights are from those of :class:`MGDA`.
+    As there, promises are about d, not about the update that a base such as Adam makes of it.
 
     With losses of a second, independent batch, ``step(losses, second=…)``, the product is
     J₁ J₂ᵀ w and the direction ½ (J₁ + J₂)ᵀ w. J J₁ᵀ on one batch has the noise of the gradients on

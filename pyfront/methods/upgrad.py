@@ -19,7 +19,8 @@ class UPGrad(TaskWeightedMethod):
 
     With K = {d : g_jᵀ d ≥ 0 for all j}, d = Σ_i a_i π_K(g_i), where a = ``task_weights``. The
     projection of g_i is Jᵀ v with v = argmin vᵀ C v subject to v ≥ e_i, solved exactly by an active
-    set. No loss rises to first order: g_jᵀ d ≥ 0 for all j. Without conflict d is Σ_i a_i g_i.
+    set. No loss rises to first order: g_jᵀ d ≥ 0 for all j: a promise about d, not about
+    the update that a base such as Adam makes of it. Without conflict d is Σ_i a_i g_i.
     ``report.gap`` is the largest violation of the optimality conditions, in units of C. Status
     ``"stationary"`` where d is zero.
 

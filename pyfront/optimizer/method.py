@@ -10,23 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, boolean, choice, require
+from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, require
 from pyfront._utils.loss_space import as_preference
 from pyfront._utils.read_only import read_only
-from pyfront.distributed.choose import ProcessGroupLike, as_process_group, processes_of
+from pyfront.distributed.choose import processes_of
 from pyfront.distributed.processes import Processes
 from pyfront.front.solution import check_tasks
-from pyfront.gradients.engines import ENGINES, EngineName
-from pyfront.optimizer.bases import Base
+from pyfront.optimizer.bases import Base, name_of
+from pyfront.optimizer.common_options import Needs, TakesCommonOptions
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
-from pyfront.optimizer.options import CommonOptions, Option, integer_from, number_in, one_of
-from pyfront.optimizer.presence import Presence, RemembersTasks
+from pyfront.optimizer.options import CommonOptions
+from pyfront.optimizer.presence import Presence
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.optimizer.roles import (
-    GramianOver,
     ParameterValues,
-    as_gramian_over,
     distinct_parameters,
     parameters_of,
 )
@@ -34,17 +32,10 @@ from pyfront.report import Report
 
 __all__ = ["Domain", "Method", "Needs", "require_one_each"]
 
-Needs: TypeAlias = Literal["losses", "gramian", "products"]
 Domain: TypeAlias = Literal["none", "optional", "nonnegative", "positive"]
 
 
-def _known_engine(name: str, value: Any) -> EngineName:
-    choice(name, value, ("auto", *ENGINES))
-    engine: EngineName = value
-    return engine
-
-
-class Method(RemembersTasks, ABC):
+class Method(TakesCommonOptions, ABC):
     """The contract of a method, on top of the optimizer that it wraps.
 
     A method implements :meth:`decide`. It may also refuse losses in :meth:`check_losses`, keep
@@ -72,13 +63,6 @@ class Method(RemembersTasks, ABC):
     preference_domain: ClassVar[Domain] = "none"
     counts_one_off_calls: ClassVar[bool] = False  # whether calls with a goal of their own are kept
 
-    engine = Option[EngineName](_known_engine)
-    task_gradients = Option[Literal["weighted", "own"]](one_of("weighted", "own"))
-    scale = Option[Literal["mean", "sum"]](one_of("mean", "sum"))
-    weight_smoothing = Option[float](number_in(lowest=0.0, below=1.0))
-    every = Option[int](integer_from(1))
-    process_group = Option[ProcessGroupLike](as_process_group)
-
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.needs not in get_args(Needs):
@@ -103,24 +87,7 @@ class Method(RemembersTasks, ABC):
             self.memory["preference"] = r.tolist()
             if tasks is not None:
                 self.memory["tasks"] = list(tasks)
-        chosen: CommonOptions = {
-            "engine": "auto",
-            "gramian_over": "all",
-            "task_gradients": "weighted",
-            "scale": "mean",
-            "weight_smoothing": 0.0,
-            "every": 1,
-            "upper_bound": False,
-            "process_group": None,
-        }
-        unknown = [name for name in options if name not in chosen]
-        if unknown:
-            raise TypeError(
-                f"{type(self).__name__}: unexpected keyword {unknown[0]!r}; the common ones are "
-                f"{', '.join(chosen)}"
-            )
-        for name, value in {**chosen, **options}.items():
-            setattr(self, name, value)
+        self.set_options(options)
 
     # --------------------------------------------------------------------- what a method has to say
 
@@ -254,56 +221,7 @@ class Method(RemembersTasks, ABC):
         """
         return "ok"
 
-    # ------------------------------------------------------------------------------------- options
-
-    @property
-    def gramian_over(self) -> str | ParameterValues[bool]:
-        """The parameters that C is over: ``"all"``, ``"shared"``, or which are named.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
-            >>> opt.gramian_over
-            'all'
-            >>> opt.gramian_over = "shared"
-        """
-        over: str | ParameterValues[bool] = self._shared.options["gramian_over"]
-        return over
-
-    @gramian_over.setter
-    def gramian_over(self, value: GramianOver) -> None:
-        over = as_gramian_over(value, self.param_groups)
-        self._check_bound(over, self._shared.options.get("upper_bound", False))
-        self._shared.options["gramian_over"] = over
-
-    @property
-    def upper_bound(self) -> bool:
-        """Whether the decision is made on the Gramian at the features.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
-            >>> opt.upper_bound = True  # each step now needs features=
-            >>> z = 2 * x
-            >>> report = opt.step([z[0] ** 2, z[1] ** 2], features=z)
-        """
-        bound: bool = self._shared.options["upper_bound"]
-        return bound
-
-    @upper_bound.setter
-    def upper_bound(self, value: bool) -> None:
-        bound = boolean("upper_bound", value)
-        if bound and self.needs != "gramian":
-            raise ValueError(f"upper_bound: {type(self).__name__} does not decide on a Gramian")
-        self._check_bound(self._shared.options.get("gramian_over", "all"), bound)
-        self._shared.options["upper_bound"] = bound
-
-    @staticmethod
-    def _check_bound(over: object, bound: bool) -> None:
-        if bound and over != "all":
-            raise ValueError("gramian_over: with upper_bound the Gramian is over the features")
+    # ---------------------------------------------------------------------- preference and tasks
 
     @property
     def preference(self) -> Tensor | None:
@@ -409,6 +327,10 @@ class Method(RemembersTasks, ABC):
     @report.setter
     def report(self, value: Report | None) -> None:
         self._shared.report = value
+
+    def __repr__(self) -> str:
+        preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
+        return f"{type(self).__name__}({name_of(self.base)}{preference})"
 
     def processes(self) -> Processes:
         """Return the processes that train this optimizer's model."""

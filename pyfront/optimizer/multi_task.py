@@ -12,7 +12,7 @@ from pyfront._utils.torch_private import outside_compile
 from pyfront.gradients.features import Features
 from pyfront.gradients.replay import Replay
 from pyfront.optimizer.agreement import Share
-from pyfront.optimizer.bases import name_of, refuse_two_phases
+from pyfront.optimizer.bases import refuse_two_phases
 from pyfront.optimizer.batch import Collected
 from pyfront.optimizer.closures import evaluated
 from pyfront.optimizer.loop import check_gradients, refuse_what_needs_losses
@@ -23,6 +23,7 @@ from pyfront.optimizer.names import (
     call_by_position,
     errors_by_name,
 )
+from pyfront.optimizer.rises import measured, rise_metrics
 from pyfront.optimizer.row_passes import row_passes
 from pyfront.optimizer.scalarize import scalar_of, value_without_graph
 from pyfront.optimizer.step import Step
@@ -69,6 +70,9 @@ class MultiTaskOptimizer(Method):
             around it or not: losses and gradients are averaged over them. False: this process
             trains a model of its own. DTensor parameters (``fully_shard``, ``parallelize_module``)
             need None. A copy or a pickle of the optimizer has None.
+        track_rises: measure after each step which losses rise to first order under the base's own
+            update Δθ, ⟨g_j, Δθ⟩ > 0, for ``metrics()``. Every method then takes m backward passes,
+            and m gradients and a copy of the parameters stay until the step.
 
     Raises:
         TypeError, ValueError: an argument out of its range; it is named.
@@ -363,7 +367,8 @@ class MultiTaskOptimizer(Method):
             refuse_what_needs_losses(options, self._shared.collected)
         check_gradients(self)
         self._shared.scalars.take_step()
-        self.base.step()
+        with measured(self):
+            self.base.step()
         self._shared.scaler = None
         self.take_learned()
         return report
@@ -386,24 +391,25 @@ class MultiTaskOptimizer(Method):
         with self._shared.alone("zero_grad"):
             super().zero_grad(set_to_none)
             self.memory = self.settled()
-            self._shared.collected = self._shared.scaler = None
-            self._shared.scalars.clear()
+            self._shared.drop_gradients()
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers of the last report as a flat dict; empty before the first.
+        """Return the last report's numbers as a flat dict, and rises where they are tracked.
+
+        Empty before the first step. With ``track_rises``, ``"change/0"``, … are ⟨g_j, Δθ⟩ of the
+        last step's losses and its update Δθ, and ``"rising"`` is the share of steps so far at which
+        one of them was > 0.
 
         Example:
             >>> import pyfront
             >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1), track_rises=True)
             >>> opt.metrics()
             {}
             >>> report = opt.step([x[0] ** 2, x[1] ** 2])
             >>> sorted(opt.metrics())
-            ['gap', 'loss/0', 'loss/1', 'weight/0', 'weight/1']
+            ['change/0', 'change/1', 'gap', 'loss/0', 'loss/1', 'rising', 'weight/0', 'weight/1']
+            >>> opt.metrics()["rising"]
+            0.0
         """
-        return {} if self.report is None else self.report.metrics()
-
-    def __repr__(self) -> str:
-        preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
-        return f"{type(self).__name__}({name_of(self.base)}{preference})"
+        return {} if self.report is None else {**self.report.metrics(), **rise_metrics(self)}

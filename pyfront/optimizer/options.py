@@ -29,6 +29,7 @@ class CommonOptions(TypedDict, total=False):
     every: int
     upper_bound: bool
     process_group: ProcessGroupLike
+    track_rises: bool
 
 
 class Option(Generic[T]):

@@ -24,6 +24,8 @@ class Shared:
         collected: task gradients of micro-batches that wait for the last one.
         scalars: what ``scalarize`` has handed out since the last step.
         values: values per parameter, such as the task that it belongs to.
+        kept: task gradients that wait for the base's step, where rises are tracked.
+        changes: first-order changes of the losses in the last step, [m], or None.
         scaler: the gradient scaler by which ``backward`` has left ``.grad`` scaled, or None.
         warned: a step without a decision has been warned of.
         lock: held by the thread that is in a call.
@@ -38,6 +40,8 @@ class Shared:
         self.collected: Any = None
         self.scalars = Scalars()
         self.values: dict[str, Any] = {}
+        self.kept: Any = None
+        self.changes: Any = None
         self.scaler: Any = None
         self.warned = False
         self.lock = threading.RLock()
@@ -46,13 +50,23 @@ class Shared:
 
     def __getstate__(self) -> dict[str, Any]:
         # what belongs to a call that is not finished, or to processes that are running now
-        left_out = {"collected": None, "scaler": None, "deciding": False, "lock": None}
+        left_out = dict.fromkeys(("collected", "kept", "scaler", "lock"))
         options = {**self.options, "process_group": self.options.get("process_group") and None}
-        copied = {"scalars": self.scalars.copied(), "options": options}
+        copied = {"scalars": self.scalars.copied(), "options": options, "deciding": False}
         return {**self.__dict__, **left_out, **copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, lock=threading.RLock())
+
+    def drop_gradients(self) -> None:
+        """Forget what goes with ``.grad``: it has been cleared.
+
+        Not what goes with a scalar that waits, as frameworks clear before its backward pass.
+        """
+        self.collected = self.scaler = None
+        if not self.scalars.waiting:
+            self.kept = None
+        self.scalars.clear()
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

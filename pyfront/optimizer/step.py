@@ -31,6 +31,7 @@ from pyfront.optimizer.graph_passes import engine_of, split_of
 from pyfront.optimizer.loop import warn_scaled_by_hand
 from pyfront.optimizer.method import Method
 from pyfront.optimizer.product_pass import product_pass
+from pyfront.optimizer.rises import KeptGradients, gradients_to_keep
 from pyfront.optimizer.roles import (
     ParameterValues,
     left_out,
@@ -117,6 +118,7 @@ class Step:
         self.product: FloatArray | None = None
         self.owners: ParameterValues[int] | None = None  # the task that each parameter belongs to
         self.memory = method.settled()  # as it will be after the call
+        self.kept: KeptGradients | None = None  # for a look at the base's step
         self.shares = shares_of(call.share, self.batch, self.collected is not None, processes)
         self.factors = np.ones(len(self.batch.losses))  # W n_i / N of this process, for each loss
         self.without_data: list[int] = []
@@ -158,7 +160,7 @@ class Step:
         if self.owners is not None:
             method._shared.values["owners"] = self.owners
         shared = method._shared
-        shared.collected = None
+        shared.collected, shared.kept = None, self.kept
         shared.scaler = self.call.scaler if self.overwrites else None
         report = report.for_all(*self.presence)
         if self.call.tasks is not None:
@@ -176,7 +178,9 @@ class Step:
         return [as_real(row) for row in rows]
 
     def _by_rows(self) -> tuple[Report, Row]:
-        gradients = TaskGradients(self.rows())
+        rows = self.rows()
+        self.kept = gradients_to_keep(self, rows)
+        gradients = TaskGradients(rows)
         own = self._own_blocks(gradients.rows[: self.tasks])
         outside = left_out(self.method.gramian_over, own, self.parameters)
         if self.method.upper_bound:
@@ -237,6 +241,8 @@ class Step:
         """Whether the direction takes one backward pass, and no task gradient is needed."""
         method = self.method
         if self.collected is not None or method.task_gradients == "own" or not self.sound:
+            return False
+        if method.track_rises:
             return False
         if method.needs == "products":  # a product is over all parameters
             return method.gramian_over == "all" and not self.processes.sharded

@@ -49,6 +49,8 @@ def second_of(step: Step) -> list[Tensor] | None:
         return None
     if step.processes.sharded:
         raise ValueError("second: a product of two batches cannot be taken of sharded parameters")
+    if step.method.track_rises:
+        raise ValueError("second: not with track_rises, which needs the gradients of one batch")
     second, places, count = losses_present(step.call.second, name="second")
     there, expected = step.presence
     if count != expected:

@@ -237,6 +237,8 @@ def test_sparse_gradients():
     ]
     found = pyfront.diagnose(batches, table.parameters())
     np.testing.assert_allclose(found.gramian, [[4.0, 2.0], [2.0, 4.0]])
+    exact = found.costs[-1]
+    assert exact.gradient_bytes == 2 * (2 * 2 * 4 + 2 * 8)  # two rows of two floats, two indices
     np.testing.assert_allclose(found.signal, [1.0, 1.0])
 
 
