@@ -101,12 +101,13 @@ class TaskGradients:
         direction = _core.TensorTable([out], Tensor)
         _core.combine(self.table, weights, direction, torch.get_num_threads())
 
-    def spread(self, out: list[Tensor | None]) -> list[Tensor | None]:
+    def spread(self, out: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return what :meth:`combine` has written as tensors of the parameters' shapes."""
+        spread = list(out)
         for block, support in self.supports.items():
-            values = out[block]
-            out[block] = None if values is None else support.tensor(values)
-        return out
+            values = spread[block]
+            spread[block] = None if values is None else support.tensor(values)
+        return spread
 
 
 Readable: TypeAlias = tuple[list[list[Tensor | None]], _core.TensorTable, dict[int, Support]]

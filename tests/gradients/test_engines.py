@@ -24,12 +24,11 @@ def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device)
         torch.from_numpy(gradients.gramian()), jacobian @ jacobian.T, rtol=1e-12, atol=1e-12
     )
     weights = torch.linspace(0.3, 1.0, len(losses), dtype=torch.float64)
-    assign(params, (out := direction_buffers(gradients, params)))
+    assign(params, gradients.spread(out := direction_buffers(gradients, params)))
     gradients.combine(weights.numpy(), out)
-    assign(params, out)
-    flat = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).double().reshape(-1) for p in params]
-    ).cpu()
+    assign(params, gradients.spread(out))
+    directions = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in params]
+    flat = torch.cat([d.double().reshape(-1) for d in directions]).cpu()
     tolerance = 1e-2 if params[0].dtype == torch.bfloat16 else 1e-6
     torch.testing.assert_close(flat, jacobian.T @ weights, rtol=tolerance, atol=tolerance)
     # no task gradient was written to
