@@ -11,11 +11,20 @@ from torch import Tensor
 
 from pyfront._utils.torch_private import GRAPH_ERRORS
 from pyfront.backend.task_gradients import Row
+from pyfront.gradients.losses import widened
 
 # ∂loss/∂θ for T parameters θ, None where the graph does not reach: (loss, θ, retain_graph)
 GradientOf: TypeAlias = "Callable[[Tensor, Sequence[Tensor], bool], Row]"
 
-__all__ = ["Engine", "GradientOf", "NoParameterError", "accumulated", "check_reached", "explained"]
+__all__ = [
+    "Engine",
+    "GradientOf",
+    "NoParameterError",
+    "accumulated",
+    "check_reached",
+    "explained",
+    "weighted_gradient",
+]
 
 
 class Engine(ABC):
@@ -106,6 +115,34 @@ def accumulated(
     finally:
         for p, gradient in zip(params, saved, strict=True):
             p.grad = gradient
+
+
+def weighted_gradient(
+    losses: Sequence[Tensor],
+    weights: Sequence[float] | Tensor,
+    params: Sequence[Tensor],
+    engine: Engine,
+    retain_graph: bool,
+    poison: Tensor | None = None,
+) -> Row:
+    """Return Σ_j w_j g_j by one backward pass: T tensors fit to be ``.grad``, or None.
+
+    Args:
+        losses: m scalar tensors.
+        weights: w, m numbers.
+        params: T tensors that require a gradient.
+        engine: how the pass is made.
+        retain_graph: keep the graph.
+        poison: 0, or NaN to make every weight NaN.
+    """
+    wide = widened(losses)
+    roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
+    if poison is not None:
+        roots = [root + poison.to(root.dtype) for root in roots]
+    with explained("losses"):
+        row = engine.weighted(wide, roots, params, retain_graph)
+    check_reached("losses", row)
+    return row
 
 
 class NoParameterError(ValueError):

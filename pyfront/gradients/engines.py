@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
-from pyfront.backend.task_gradients import Row
-from pyfront.gradients.engine import Engine, check_reached, explained
+from pyfront.gradients.engine import Engine, check_reached
 from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.graph import has_reentrant_checkpoint, reaches
-from pyfront.gradients.losses import widened
 from pyfront.gradients.steal_engine import StealEngine
 
 __all__ = [
@@ -25,7 +22,6 @@ __all__ = [
     "EngineName",
     "choose_engine",
     "refuse_reentrant_checkpoint",
-    "weighted_gradient",
 ]
 
 EngineName: TypeAlias = Literal["auto", "grad", "steal"]
@@ -98,31 +94,3 @@ def _reentrant(what: str, instead: str = "") -> ValueError:
         f"{what}: the losses hold a reentrant checkpoint of activations, whose parameters would be "
         f"left without a gradient; {instead}checkpoint with use_reentrant=False"
     )
-
-
-def weighted_gradient(
-    losses: Sequence[Tensor],
-    weights: Sequence[float] | Tensor,
-    params: Sequence[Tensor],
-    engine: Engine,
-    retain_graph: bool,
-    poison: Tensor | None = None,
-) -> Row:
-    """Return Σ_j w_j g_j by one backward pass: T tensors fit to be ``.grad``, or None.
-
-    Args:
-        losses: m scalar tensors.
-        weights: w, m numbers.
-        params: T tensors that require a gradient.
-        engine: how the pass is made.
-        retain_graph: keep the graph.
-        poison: 0, or NaN to make every weight NaN.
-    """
-    wide = widened(losses)
-    roots = [torch.full_like(loss, w) for loss, w in zip(wide, weights, strict=True)]
-    if poison is not None:
-        roots = [root + poison.to(root.dtype) for root in roots]
-    with explained("losses"):
-        row = engine.weighted(wide, roots, params, retain_graph)
-    check_reached("losses", row)
-    return row

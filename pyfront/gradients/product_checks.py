@@ -18,8 +18,7 @@ from pyfront._utils.arguments import FloatArray
 from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE
 from pyfront.backend.sparse import inner
 from pyfront.backend.task_gradients import Row, as_real
-from pyfront.gradients.engine import Engine, NoParameterError, explained
-from pyfront.gradients.engines import weighted_gradient
+from pyfront.gradients.engine import Engine, NoParameterError, explained, weighted_gradient
 from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.graph import graph_nodes, reaches
 from pyfront.gradients.losses import widened

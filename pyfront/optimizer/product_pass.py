@@ -10,7 +10,7 @@ import numpy as np
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend.task_gradients import Row, add_rows
-from pyfront.gradients.engines import weighted_gradient
+from pyfront.gradients.engine import weighted_gradient
 from pyfront.gradients.graph import share_a_graph
 from pyfront.gradients.product_checks import Verified
 from pyfront.gradients.products import Products, gramian_product

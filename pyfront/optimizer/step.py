@@ -14,7 +14,7 @@ from pyfront._utils.arguments import FloatArray
 from pyfront.backend import cuda
 from pyfront.backend.task_gradients import Row, TaskGradients, as_complex, as_real, assign
 from pyfront.distributed.processes import ALONE, Processes
-from pyfront.gradients.engines import weighted_gradient
+from pyfront.gradients.engine import weighted_gradient
 from pyfront.optimizer.agreement import meet, shares_of
 from pyfront.optimizer.arithmetic import (
     Arithmetic,
