@@ -33,25 +33,33 @@ def exact(values: ArrayLike) -> list[Fraction]:
     return [Fraction(value) for value in np.asarray(values, dtype=float).tolist()]
 
 
+def whole(values: ArrayLike) -> tuple[list[int], int]:
+    """The given float64 numbers as integers over one power of two."""
+    ratios = [value.as_integer_ratio() for value in np.asarray(values, dtype=float).tolist()]
+    unit = max(denominator for _, denominator in ratios)
+    return [numerator * (unit // denominator) for numerator, denominator in ratios], unit
+
+
 def min_norm_certificate(
     gramian: ArrayLike, weights: ArrayLike, linear: ArrayLike | None = None
 ) -> MinNormCertificate:
     """Gap of any weights, with the value that the stop rule allows it."""
     c_matrix = np.asarray(gramian, dtype=float)
     m = len(c_matrix)
-    w = exact(weights)
-    c = exact(np.zeros(m) if linear is None else linear)
+    w, w_unit = whole(weights)
+    entries, c_unit = whole(c_matrix.ravel())
+    c, q_unit = whole(np.zeros(m) if linear is None else linear)
     support = [i for i in range(m) if w[i] != 0]
-    products = []
-    for row in c_matrix:
-        entries = exact(row)
-        products.append(sum((entries[i] * w[i] for i in support), Fraction(0)))
+    # all in units of 1 / (w_unit · c_unit · q_unit)
+    products = [q_unit * sum(entries[j * m + i] * w[i] for i in support) for j in range(m)]
+    c = [value * w_unit * c_unit for value in c]
     slopes = [product + c[j] for j, product in enumerate(products)]
     smallest = min(slopes)
-    gap = sum((w[i] * (slopes[i] - smallest) for i in support), Fraction(0))
-    objective = sum((w[i] * (products[i] / 2 + c[i]) for i in support), Fraction(0))
+    unit = w_unit * w_unit * c_unit * q_unit
+    gap = Fraction(sum(w[i] * (slopes[i] - smallest) for i in support), unit)
+    objective = Fraction(sum(w[i] * (products[i] + 2 * c[i]) for i in support), 2 * unit)
     norm = float(np.asarray(weights, dtype=float) @ np.sqrt(np.maximum(np.diag(c_matrix), 0.0)))
-    spread = float(sum((w[i] * abs(c[i]) for i in support), Fraction(0)))
+    spread = float(Fraction(sum(w[i] * abs(c[i]) for i in support), unit))
     allowed = 2e-12 * abs(float(objective)) + 4 * UNIT_ROUNDOFF * m * (norm**2 + spread)
     return MinNormCertificate(gap, allowed, objective)
 
