@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Unpack
 
+import numpy as np
 import torch
 
 from pyfront._utils.arguments import FloatArray, VectorLike, choice, number
@@ -45,7 +46,10 @@ class EPO(MultiTaskOptimizer):
             losses about 1e-2 off the ray.
         descent: ``"restricted"`` or ``"relaxed"``: see :func:`pyfront.functional.epo_weights`.
         weight_smoothing: 0 is the paper; 0.9 is recommended for mini-batches, where the vertex of
-            the program jumps from step to step.
+            the program jumps from step to step. In a batch without data for some tasks, the others
+            then share what they have of the running weights, and a task that has data in a share p
+            of the steps only has its weight there divided by p, at most multiplied by ten; without
+            smoothing each step stands alone and its weights sum to 1.
         offset: o, [m] or None: decide on (l − o) / unit, for losses that can be negative.
         unit: u > 0, [m] or None: the units in which losses are compared.
         **common: keywords of :class:`~pyfront.optimizer.MultiTaskOptimizer`.
@@ -108,12 +112,30 @@ class EPO(MultiTaskOptimizer):
             self._epsilon(),
             self.descent,
         )
+        report.weights.mul_(self._share(units.unit))
         if units.unit is not None:
             report.weights.div_(torch.from_numpy(units.unit))
         if self.epsilon == "adaptive":
             factor = 0.8 if report.phase == "descent" else 1.25
             self.memory["epsilon"] = min(LARGEST_EPSILON, factor * self._epsilon())
         return report
+
+    def makes_up_for_absence(self) -> bool:
+        """Return whether weights are smoothed: without it each step stands alone."""
+        return self.weight_smoothing > 0.0
+
+    def _share(self, unit: FloatArray | None) -> float:
+        """Return what the tasks present have of the running weights, whose sum is 1.
+
+        Without it a task that is often alone in a batch would be trained with weight 1 there,
+        whatever its smoothed weight, and the others could not be brought to their ray.
+        """
+        complete = self.present is None or self.present.complete
+        if complete or self.weight_smoothing == 0.0 or "weights" not in self.memory:
+            return 1.0
+        running = np.array(self.memory["weights"])
+        share = float(running.sum() if unit is None else running @ unit)
+        return 1.0 if np.isnan(share) else min(share, 1.0)  # NaN: a task has never been present
 
     def _epsilon(self) -> float:
         if isinstance(self.epsilon, str):

@@ -20,7 +20,7 @@ from pyfront.optimizer.method import Domain, Needs, require_one_each
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in, one_of
-from pyfront.optimizer.presence import Presence
+from pyfront.optimizer.presence import Presence, rarity
 from pyfront.report import Report
 
 __all__ = ["PreferenceFeedback"]
@@ -51,6 +51,9 @@ class PreferenceFeedback(MultiTaskOptimizer):
     mean of their non-uniformities. An entry may be 0 there, an end of the front: l ∝ 1/r has no
     finite loss for that task, and it is left out, as in the limit. Setting :attr:`preference`
     restarts the integral.
+
+    Where a task has data in a share p of the steps only, its weight in them is divided by p, at
+    most multiplied by ten: the mean step is then that of a task that always has data.
 
     Args:
         base: the optimizer that makes the step, or a list of them.
@@ -134,6 +137,10 @@ class PreferenceFeedback(MultiTaskOptimizer):
         rows = as_preferences(given, self.preference.numel())
         require_one_each(rows.size, tasks)
         return rows
+
+    def makes_up_for_absence(self) -> bool:
+        """Return True: the proportion is held over many steps."""
+        return True
 
     def goal_among(self, goal: FloatArray, presence: Presence) -> FloatArray:
         """Return the whole goal: the rule knows of tasks without data."""
@@ -235,6 +242,9 @@ class PreferenceFeedback(MultiTaskOptimizer):
         """
         found = suggestion(self.memory, self.averaging, geometric=True)
         weights = self.units.of_losses(found.weights).numpy()
+        if (counts := self.memory.get("presence")) is not None:
+            everyone = Presence(list(range(weights.size)), weights.size)
+            weights = weights * rarity(counts, everyone)
         return found._replace(weights=weights)
 
 

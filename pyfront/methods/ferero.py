@@ -58,8 +58,9 @@ class FERERO(ProductMethod):
         unit: u > 0, [m] or None.
         **common: keywords of :class:`~pyfront.product_method.ProductMethod`.
 
-    While a task has no data, the rows of the cone are over the others, and constraints that name it
-    are left out.
+    While a task has no data, the others keep the weights that the multipliers of all rows give
+    them; only those of rows about tasks with data move. Before every task has had data once, the
+    rows of the cone are over the others, and constraints that name an absent one are left out.
 
     Raises:
         ValueError: an argument out of its range or of the wrong shape; it is named.
@@ -133,10 +134,12 @@ class FERERO(ProductMethod):
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:
         """Return w = Aᵀ λ_f + Eᵀ λ_h + Fᵀ λ_g at the λ that earlier steps have left."""
-        at = self._rows_at(losses, preference)
-        multipliers, _ = self._multipliers(losses, at)
         units = self.units.among(self.present)
-        return Report(weights=units.of_losses(at.matrix.T @ multipliers))
+        weights = self._weights_of_all(preference)
+        if weights is None:
+            at = self._rows_at(losses, preference)
+            weights = at.matrix.T @ self._multipliers(losses, at)[0]
+        return Report(weights=units.of_losses(weights))
 
     def observe(self, report: Report, product: FloatArray, preference: FloatArray | None) -> Report:
         """Move λ by one projected step down the dual."""
@@ -179,6 +182,39 @@ class FERERO(ProductMethod):
             places += [count + row for row in kept]
             count += rows_of_part
         return places, count
+
+    def memory_among(self, memory: Memory, presence: Presence) -> Memory:
+        """Return the memory for the tasks present, and the multipliers of all rows beside it."""
+        draft = super().memory_among(memory, presence)
+        if not presence.complete and "multipliers" in draft:
+            draft["of_all"] = memory["multipliers"]
+        return draft
+
+    def memory_after(self, memory: Memory, draft: Memory, presence: Presence) -> Memory:
+        """Return the memory of all tasks, without what was put beside it."""
+        draft.pop("of_all", None)
+        return super().memory_after(memory, draft, presence)
+
+    def _weights_of_all(self, preference: FloatArray | None) -> FloatArray | None:
+        """Return w of the tasks present by the multipliers of all rows; None where some have none.
+
+        Without the rows that tie them to an absent task, those that are often alone in a batch
+        would descend at full speed there, and drive the losses from the ray.
+        """
+        multipliers = self.memory.get("of_all")
+        if multipliers is None or None in multipliers:
+            return None
+        assert self.present is not None
+        m = self.present.tasks
+        parts = [np.eye(m) if self.cone is None else self.cone]
+        if preference is not None:
+            r = np.array(self.memory["preference"])
+            parts.append(np.diag(r / r.mean()) - r / r.sum())
+        parts += [rows[0] for rows in (self.equalities, self.inequalities) if rows is not None]
+        known = np.array(multipliers)
+        cone = len(parts[0])
+        known[:cone], _ = gathered(known[:cone], 1.0)
+        return self.among(np.vstack(parts).T @ known)
 
     def _rows_at(self, losses: FloatArray, preference: FloatArray | None) -> _Rows:
         m, present = losses.size, self.present or Presence(list(range(losses.size)), losses.size)

@@ -50,6 +50,10 @@ class _Tchebycheff(MultiTaskOptimizer):
     def _multipliers(self, scaled: FloatArray) -> FloatArray:
         """Return λ, [m], from r∘l."""
 
+    def makes_up_for_absence(self) -> bool:
+        """Return True: the proportion is held over many steps."""
+        return True
+
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None
     ) -> Report:

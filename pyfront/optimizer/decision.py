@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.optimizer.delegating import Memory
+from pyfront.optimizer.presence import counted, rarity
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.report import Report
 
@@ -35,9 +36,22 @@ def weigh(step: Step, c: FloatArray | None) -> Report:
     report, after = _working_on(
         step, method.fresh() if alone else method.settled(), lambda: _decided(step, c)
     )
-    if not alone:
-        step.memory = after
+    if alone:
+        return report
+    step.memory = after
+    if method.makes_up_for_absence():
+        report = _made_up_for(step, report)
     return report
+
+
+def _made_up_for(step: Step, report: Report) -> Report:
+    """Return the report with weights that make up for the calls in which tasks have no data."""
+    counts = counted(step.method.memory.get("presence"), step.presence)
+    if counts is None:
+        return report
+    step.memory["presence"] = counts
+    factors = torch.tensor(rarity(counts, step.presence), dtype=torch.float64, device="cpu")
+    return replace(report, weights=report.weights * factors)
 
 
 def _working_on(step: Step, memory: Memory, work: Callable[[], Report]) -> tuple[Report, Memory]:

@@ -13,7 +13,10 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from pyfront._utils.arguments import FloatArray
 from pyfront.optimizer.delegating import DelegatingOptimizer, Memory
 
-__all__ = ["Places", "Presence", "RemembersTasks", "absorbed", "restricted"]
+__all__ = ["Places", "Presence", "RemembersTasks", "absorbed", "counted", "rarity", "restricted"]
+
+FORGETTING = 1e-3  # per step, of how often a task had data
+LARGEST_RARITY = 10.0
 
 KEPT_PER_TASK = {"weights": math.nan}  # of every method that smooths or keeps its weights
 
@@ -46,6 +49,45 @@ class Presence(NamedTuple):
 Places: TypeAlias = Callable[[str], tuple[Sequence[int], int]]
 """From an entry's name to the places of its values that belong to tasks present, and their number
 with those of all tasks."""
+
+
+def counted(before: Memory | None, presence: Presence) -> Memory | None:
+    """Return how often each task had data, with this call; None while no task was ever absent.
+
+    A task is counted from its first call with data on; both sums forget 1/1000 per call.
+
+    Example:
+        >>> counts = counted(None, Presence([0, 1], 3))
+        >>> counted(counts, Presence([0, 2], 3))
+        {'with_data': [1.999, 0.999, 1.0], 'calls': [1.999, 1.999, 1.0]}
+    """
+    if before is None and presence.complete:
+        return None
+    kept = 1.0 - FORGETTING
+    with_data, calls = [0.0] * presence.tasks, [0.0] * presence.tasks
+    if before is not None and len(before["calls"]) == presence.tasks:
+        with_data = [kept * value for value in before["with_data"]]
+        calls = [kept * value + 1.0 if value else 0.0 for value in before["calls"]]
+    for place in presence.places:
+        with_data[place] += 1.0
+        calls[place] = calls[place] or 1.0
+    return {"with_data": with_data, "calls": calls}
+
+
+def rarity(counts: Memory, presence: Presence) -> list[float]:
+    """Return 1 / p for each task present, p the share of calls in which it has data; at most 10.
+
+    With weights w_j / p_j the mean direction over the calls is Σ_j w_j ∇l_j, as if every task had
+    data in each of them.
+
+    Example:
+        >>> rarity({"with_data": [2.0, 1.0], "calls": [2.0, 2.0]}, Presence([0, 1], 2))
+        [1.0, 2.0]
+    """
+    return [
+        min(counts["calls"][place] / counts["with_data"][place], LARGEST_RARITY)
+        for place in presence.places
+    ]
 
 
 def restricted(memory: Memory, starts: dict[str, float], places: Places) -> Memory:
@@ -136,6 +178,14 @@ class RemembersTasks(DelegatingOptimizer):
     """
 
     per_task: ClassVar[dict[str, float]] = {}
+
+    def makes_up_for_absence(self) -> bool:
+        """Return whether weights grow for tasks that seldom have data, by :func:`rarity`.
+
+        To be overridden by methods that hold a proportion among the losses over many steps: without
+        it a task is trained the less, the rarer its data.
+        """
+        return False
 
     @property
     def present(self) -> Presence | None:
