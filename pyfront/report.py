@@ -10,10 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyfront._utils.tables import aligned, html_table, task_labels
+
 __all__ = ["Report"]
 
+MOST_TASKS = 20  # that are printed
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Report:
     """What a method saw and decided at one step.
 
@@ -43,8 +47,16 @@ class Report:
 
     Example:
         >>> import pyfront
-        >>> pyfront.functional.epo_weights([1.0, 2.0], [[1, 0], [0, 1]], [0.5, 0.5]).phase
-        'balance'
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
+        >>> report = opt.step({"segmentation": x[0] ** 2, "depth": 3 * x[1] ** 2})
+        >>> report  # √C is the length of a task's gradient
+        Report: ok
+          task          loss  √C  weight
+          segmentation     1   2     0.9
+          depth            3   6     0.1
+        >>> report.weights.round(decimals=12).tolist()
+        [0.9, 0.1]
     """
 
     weights: Tensor
@@ -56,6 +68,38 @@ class Report:
     non_uniformity: float | None = None
     reachable_preference: Tensor | None = None
     tasks: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        """Show a table of the tasks; numbers on a device are waited for."""
+        rows = aligned(self._rows(), texts=(0,))
+        return "\n".join([self._caption(), *(f"  {row}" for row in rows)])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._caption(), self._rows())
+
+    def _caption(self) -> str:
+        parts = [self.status, *filter(None, [self.phase])]
+        if self.non_uniformity is not None:
+            parts.append(f"non_uniformity {self.non_uniformity:.3g}")
+        if self.gap is not None and self.status != "ok":  # then it is rounding
+            parts.append(f"gap {self.gap:.3g}")
+        if self.reachable_preference is not None:
+            shares = ", ".join(f"{share:.3g}" for share in self.reachable_preference.tolist())
+            parts.append(f"reachable_preference [{shares}]")
+        return f"Report: {', '.join(parts)}"
+
+    def _rows(self) -> list[list[str]]:
+        weights = self.weights.tolist()
+        columns = [["task", *task_labels(self.tasks, len(weights))]]
+        if self.losses is not None:
+            columns.append(["loss", *(f"{loss:.4g}" for loss in self.losses.tolist())])
+        if self.gramian is not None:
+            squares = self.gramian.diagonal().tolist()
+            columns.append(["√C", *(f"{math.sqrt(square):.3g}" for square in squares)])
+        columns.append(["weight", *(f"{weight:.3g}" for weight in weights)])
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        more = [["…"] * len(columns)] if len(rows) > MOST_TASKS + 1 else []
+        return rows[: MOST_TASKS + 1] + more
 
     def name_tasks(self, tasks: tuple[str, ...]) -> None:
         """Name the tasks of a report that nobody has seen yet.

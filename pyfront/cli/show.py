@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pyfront._utils.tables import aligned, printable
 from pyfront.cli.main import Commands
 from pyfront.front.front import Front
 from pyfront.front.measures import MOST_TASKS, non_dominated
 from pyfront.front.solution import SPLIT_WORDS, DataSplit
-from pyfront.front.tables import aligned, count_of, printable, share_of
+from pyfront.front.tables import count_of, share_of
 from pyfront.plots import plot_front, plot_relative_losses, save_figure, save_page
 from pyfront.plots.pareto import SUFFIXES
 

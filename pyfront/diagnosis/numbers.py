@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from pyfront._utils.arguments import BoolArray, FloatArray
+from pyfront._utils.tables import task_labels
 from pyfront.diagnosis.costs import step_costs
 from pyfront.diagnosis.diagnosis import Diagnosis
 from pyfront.diagnosis.measure import Measured
-from pyfront.diagnosis.tables import labels
 from pyfront.diagnosis.verdict import Evidence, judge
 
 __all__ = ["diagnosis_of"]
@@ -40,7 +40,7 @@ def diagnosis_of(x: Measured, names: Sequence[str], overlap: float) -> Diagnosis
     cosines, errors, margins = _cosines(gramians)
     c = _mean(gramians)
     evidence = Evidence(
-        names=labels(x.tasks, m),
+        names=task_labels(x.tasks, m),
         batches=len(x.losses),
         shared=len(shared),
         norms=np.sqrt(np.nan_to_num(np.diagonal(c))),

@@ -9,13 +9,13 @@ from itertools import combinations
 from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias
 
+from pyfront._utils.tables import aligned, html_table, task_labels
 from pyfront.diagnosis.costs import bytes_in_words
-from pyfront.front.tables import aligned, html_table, printable
 
 if TYPE_CHECKING:
     from pyfront.diagnosis.diagnosis import Diagnosis
 
-__all__ = ["as_html", "as_text", "labels"]
+__all__ = ["as_html", "as_text"]
 
 Table: TypeAlias = "tuple[str, list[list[str]], tuple[int, ...]]"  # caption, rows, columns of text
 
@@ -25,11 +25,6 @@ PASSES = {
     "losses": "1 backward pass",
     "products": "1, and a product C w",
 }
-
-
-def labels(tasks: tuple[str, ...] | None, count: int) -> list[str]:
-    """Return what the tasks are called."""
-    return [f"task {j}" for j in range(count)] if tasks is None else list(map(printable, tasks))
 
 
 def as_text(d: Diagnosis) -> str:
@@ -49,7 +44,7 @@ def as_html(d: Diagnosis) -> str:
 
 
 def _tables(d: Diagnosis) -> Iterator[Table]:
-    names = labels(d.tasks, len(d.losses))
+    names = task_labels(d.tasks, len(d.losses))
     count = f"{len(names)} task" + "s" * (len(names) != 1)
     batches = f"{d.batches} batch" + "es" * (d.batches != 1)
     yield f"Diagnosis: {count}, {batches}", _task_rows(d, names), (0,)
@@ -101,7 +96,7 @@ def _pair_table(d: Diagnosis, names: list[str]) -> Table:
 
 
 def _notes(d: Diagnosis) -> Iterator[str]:
-    names = labels(d.tasks, len(d.losses))
+    names = task_labels(d.tasks, len(d.losses))
     specific = sum(map(len, d.task_specific))
     yield (
         f"Parameters: {len(d.shared)} shared, {specific} of one task, {len(d.unreached)} that no "

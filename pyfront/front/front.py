@@ -5,10 +5,11 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
+from pyfront._utils.tables import aligned
 from pyfront.front import files as front_files
 from pyfront.front.measured import MeasuredSolutions
 from pyfront.front.solution import Solution, check_tasks
-from pyfront.front.tables import aligned, solution_rows
+from pyfront.front.tables import solution_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyfront._utils.arguments import VectorLike, finite_numbers, require, vector
 from pyfront._utils.loss_space import as_preference
+from pyfront._utils.tables import html_table
 from pyfront.front import measures
 from pyfront.front.measures import Hypervolume
 from pyfront.front.solution import SPLIT_WORDS, DataSplit, Solution
-from pyfront.front.tables import count_of, html_table, solution_rows
+from pyfront.front.tables import count_of, solution_rows
 
 __all__ = ["MeasuredSolutions"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from pyfront._utils.arguments import finite_number, finite_numbers
-from pyfront.front.tables import html_table
+from pyfront._utils.tables import html_table
 
 __all__ = ["SPLIT_WORDS", "DataSplit", "Solution", "check_tasks"]
 

@@ -1,41 +1,18 @@
-"""Tables of text and HTML: what a front prints, what a notebook shows."""
+"""The table of a front: its solutions in rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+from pyfront._utils.tables import printable
 
 if TYPE_CHECKING:
     from pyfront.front.measured import MeasuredSolutions
 
-__all__ = ["aligned", "count_of", "html_table", "printable", "share_of", "solution_rows"]
+__all__ = ["count_of", "share_of", "solution_rows"]
 
 _MOST_ROWS, _MOST_TASKS, _MOST_SHARES = 20, 8, 4  # that are printed
-
-
-def aligned(rows: Iterable[Sequence[str]], *, texts: Sequence[int]) -> list[str]:
-    """Pad cells to columns of one width: those in `texts` flush left, numbers flush right."""
-    cells = list(rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place in texts else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-
-
-def html_table(caption: str, rows: Iterable[Sequence[str]]) -> str:
-    """Write rows, the titles first, as an HTML table; all text is escaped."""
-    titles, *body = [[escape(text) for text in row] for row in rows]
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    lines = "".join(f"<tr>{''.join(f'<td>{text}</td>' for text in row)}</tr>" for row in body)
-    return (
-        f"<table><caption>{escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-    )
 
 
 def solution_rows(front: MeasuredSolutions) -> Iterator[list[str]]:
@@ -60,11 +37,6 @@ def share_of(preference: Sequence[float] | None) -> str:
         return "any"
     shown = [format(value, "#.3g") for value in preference[:_MOST_SHARES]]
     return f"({', '.join(shown + ['…'] * (len(preference) > _MOST_SHARES))})"
-
-
-def printable(text: str) -> str:
-    """Write text in one line, with what a terminal would obey as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def count_of(solutions: int) -> str:
