@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["aligned", "html_table", "printable", "task_labels"]
+__all__ = ["aligned", "bytes_in_words", "html_table", "printable", "task_labels"]
 
 
 def aligned(rows: Iterable[Sequence[str]], *, texts: Sequence[int]) -> list[str]:
@@ -40,3 +40,17 @@ def printable(text: str) -> str:
 def task_labels(tasks: Sequence[str] | None, count: int) -> list[str]:
     """Return what tables call the tasks: their names, or "task 0" and so on."""
     return [f"task {j}" for j in range(count)] if tasks is None else list(map(printable, tasks))
+
+
+def bytes_in_words(count: float) -> str:
+    """Write an amount of memory with three digits.
+
+    Example:
+        >>> bytes_in_words(493_648)
+        '494 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5 or unit == "GB":
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pyfront import methods
 from pyfront.optimizer.method import Needs
 
-__all__ = ["StepCost", "bytes_in_words", "step_costs"]
+__all__ = ["StepCost", "step_costs"]
 
 
 class StepCost(NamedTuple):
@@ -43,17 +43,3 @@ def step_costs(tasks: int, row_bytes: float) -> tuple[StepCost, ...]:
     return tuple(
         StepCost(tuple(names), needs, passes[needs], held[needs]) for needs, names in kinds.items()
     )
-
-
-def bytes_in_words(count: float) -> str:
-    """Write an amount of memory with three digits.
-
-    Example:
-        >>> bytes_in_words(493_648)
-        '494 kB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5 or unit == "GB":
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError

@@ -9,8 +9,7 @@ from itertools import combinations
 from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias
 
-from pyfront._utils.tables import aligned, html_table, task_labels
-from pyfront.diagnosis.costs import bytes_in_words
+from pyfront._utils.tables import aligned, bytes_in_words, html_table, task_labels
 
 if TYPE_CHECKING:
     from pyfront.diagnosis.diagnosis import Diagnosis

@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from pyfront._utils.arguments import BoolArray, FloatArray
+from pyfront._utils.tables import bytes_in_words
 from pyfront.backend.solvers import min_norm
-from pyfront.diagnosis.costs import StepCost, bytes_in_words
+from pyfront.diagnosis.costs import StepCost
 
 __all__ = ["Evidence", "Outcome", "judge"]
 

@@ -9,9 +9,26 @@ from pyfront.gradients.engines import choose_engine, refuse_reentrant_checkpoint
 from pyfront.gradients.features import Split
 
 if TYPE_CHECKING:
+    from pyfront.optimizer.method import Method
     from pyfront.optimizer.step import Step
 
-__all__ = ["engine_of", "split_of"]
+__all__ = ["engine_of", "split_of", "takes_one_pass"]
+
+
+def takes_one_pass(method: Method, *, collected: bool, due: bool, sharded: bool) -> bool:
+    """Return whether a step takes one backward pass, and no task gradient is needed.
+
+    Args:
+        method: decides.
+        collected: gradients of micro-batches wait for the step.
+        due: the method decides anew; otherwise the weights of an earlier step are kept.
+        sharded: parameters are.
+    """
+    if collected or method.task_gradients == "own" or method.track_rises:
+        return False
+    if method.needs == "products":  # a product is over all parameters
+        return method.gramian_over == "all" and not sharded
+    return method.needs == "losses" or not due
 
 
 def engine_of(step: Step) -> Engine:

@@ -19,6 +19,7 @@ from pyfront.front.solution import check_tasks
 from pyfront.optimizer.bases import Base, name_of
 from pyfront.optimizer.common_options import Needs, TakesCommonOptions
 from pyfront.optimizer.delegating import Memory
+from pyfront.optimizer.explain import explanation
 from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
 from pyfront.optimizer.options import CommonOptions
 from pyfront.optimizer.presence import Presence
@@ -331,6 +332,31 @@ class Method(TakesCommonOptions, ABC):
     def __repr__(self) -> str:
         preference = "" if self.preference is None else f", preference={self.preference.tolist()}"
         return f"{type(self).__name__}({name_of(self.base)}{preference})"
+
+    def explain(self) -> str:
+        """Return what the optimizer knows of itself, in words, a line per subject.
+
+        Tasks, parameters and their roles, the engine, what C is over, how many backward passes the
+        next step takes and why, the task gradients that it holds, and what is kept between steps.
+        Before the first step it says what is not known yet. Nothing is computed.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.EPO(torch.optim.SGD([x], lr=0.1), {"segmentation": 0.7, "depth": 0.3})
+            >>> report = opt.step({"segmentation": x[0] ** 2, "depth": x[1] ** 2})
+            >>> print(opt.explain())
+            EPO(SGD, preference=[0.7, 0.3])
+              tasks: 2 (segmentation, depth)
+              parameters: 2 numbers in 1 tensor, 8 B
+              roles: not looked at, no option asks for them; pyfront.diagnose shows them
+              engine: grad, chosen from the graph of the last step
+              Gramian: over all parameters
+              next step: 2 backward passes, for the Gramian that EPO decides on
+              memory: 2 task gradients, at most 16 B, while the step is decided
+              kept between steps: nothing
+        """
+        return explanation(self)
 
     def processes(self) -> Processes:
         """Return the processes that train this optimizer's model."""

@@ -27,7 +27,7 @@ from pyfront.optimizer.arithmetic import (
 from pyfront.optimizer.batch import Collected, check_finite, gather
 from pyfront.optimizer.call import Call
 from pyfront.optimizer.decision import observed
-from pyfront.optimizer.graph_passes import engine_of, split_of
+from pyfront.optimizer.graph_passes import engine_of, split_of, takes_one_pass
 from pyfront.optimizer.loop import warn_scaled_by_hand
 from pyfront.optimizer.method import Method
 from pyfront.optimizer.product_pass import product_pass
@@ -160,7 +160,7 @@ class Step:
         if self.owners is not None:
             method._shared.values["owners"] = self.owners
         shared = method._shared
-        shared.collected, shared.kept = None, self.kept
+        shared.collected, shared.kept, shared.engine = None, self.kept, self.engine.name
         shared.scaler = self.call.scaler if self.overwrites else None
         report = report.for_all(*self.presence)
         if self.call.tasks is not None:
@@ -239,14 +239,12 @@ class Step:
     @property
     def one_pass(self) -> bool:
         """Whether the direction takes one backward pass, and no task gradient is needed."""
-        method = self.method
-        if self.collected is not None or method.task_gradients == "own" or not self.sound:
-            return False
-        if method.track_rises:
-            return False
-        if method.needs == "products":  # a product is over all parameters
-            return method.gramian_over == "all" and not self.processes.sharded
-        return method.needs == "losses" or not self.due
+        return self.sound and takes_one_pass(
+            self.method,
+            collected=self.collected is not None,
+            due=self.due,
+            sharded=self.processes.sharded,
+        )
 
     @property
     def learns(self) -> bool:
