@@ -63,8 +63,18 @@ class Units:
         """Raise a ``ValueError`` that names the first loss that is not finite or has l' < 0."""
         hint = f"; {who} compares ratios of losses: give offset= for losses that can be negative"
         places = None if present is None else present.places
-        compared = self.among(present).compared(losses)
+        units = self.among(present)
+        compared = units.compared(losses)
         require("losses", losses.ravel(), places=places)
+        if units.offset is not None and (below := np.flatnonzero(compared < 0.0)).size:
+            index = int(below[0])
+            task = index % units.offset.size
+            place, offset = index if places is None else places[index], units.offset[task]
+            raise ValueError(
+                f"losses[{place}] = {losses.ravel()[index]:g}: must be ≥ its offset {offset:g}; "
+                f"{who} compares ratios of what is above the offset, so give one that the loss "
+                "cannot go below"
+            )
         require("losses", compared.ravel(), lowest=0.0, hint=hint, places=places)
 
     def gramian(self, gramian: FloatArray) -> FloatArray:

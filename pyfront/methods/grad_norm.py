@@ -102,12 +102,12 @@ class GradNorm(MultiTaskOptimizer):
 
     def check_losses(self, losses: FloatArray) -> None:
         """Require losses that are finite and ≥ 0, > 0 where they are a task's first."""
-        hint = "; GradNorm compares losses with the first ones"
+        hint = "; GradNorm compares ratios of losses with the first ones"
+        self.require_losses(losses, lowest=0.0, hint=hint + ", which must not change their sign")
         first = np.isnan(self.recalled("initial_losses", np.full_like(losses, np.nan)))
         if first.any():
             started = np.where(first, losses, 1.0)
             self.require_losses(started, above=0.0, hint=hint + ": give initial_losses=")
-        self.require_losses(losses, lowest=0.0, hint=hint)
 
     def decide(
         self, losses: FloatArray, gramian: FloatArray | None, preference: FloatArray | None

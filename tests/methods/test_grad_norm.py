@@ -272,3 +272,10 @@ def test_bad_losses_change_nothing():
     assert json.dumps(opt.memory) == memory
     with pytest.raises(ValueError, match="saved by GradNorm, not by MGDA"):
         MGDA(torch.optim.SGD(net.parameters(), lr=0.1)).load_state_dict(opt.state_dict())
+
+
+def test_the_hint_for_a_negative_loss_is_one_that_helps():
+    net = Net(2)
+    with pytest.raises(ValueError, match=r"losses\[1\] = -.*change their sign") as error:
+        make(net).step([net.losses()[0], net.losses()[1] - 100])
+    assert "initial_losses" not in str(error.value)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyfront import EPO, MGDA, LinearScalarization
+from pyfront import EPO, MGDA, LinearScalarization, PreferenceFeedback
 from pyfront.functional import min_norm_weights
 from pyfront.problems import ConcaveProblem, QuadraticProblem
 
@@ -186,3 +186,17 @@ def test_linear_scalarization_is_the_weighted_sum_and_misses_the_concave_front()
     LinearScalarization(torch.optim.SGD([theta], lr=0.1), [2.0, 5.0]).step(problem.losses(theta))
     (2 * problem.losses(twin)[0] + 5 * problem.losses(twin)[1]).backward()
     torch.testing.assert_close(theta.grad, twin.grad)
+
+
+def test_a_loss_below_its_offset_is_named_as_it_was_given():
+    x = torch.nn.Parameter(torch.tensor([-1.5, 1.0]))
+    base = torch.optim.SGD([x], lr=0.5)
+    losses = [x[1] ** 2, x[0].clone()]
+    message = r"losses\[1\] = -1\.5: must be ≥ its offset -1; .* cannot go below"
+    with pytest.raises(ValueError, match=message):
+        EPO(base, [0.5, 0.5], offset=[0.0, -1.0]).step(losses)
+    with pytest.raises(ValueError, match=message):
+        PreferenceFeedback(base, [0.5, 0.5], offset=[0.0, -1.0]).step(losses)
+    absent = EPO(base, [0.5, 0.25, 0.25], offset=[0.0, 0.0, -1.0])
+    with pytest.raises(ValueError, match=r"losses\[2\] = -1\.5: must be ≥ its offset -1"):
+        absent.step([losses[0], None, losses[1]])
