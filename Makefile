@@ -9,7 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*/*)
 
-.PHONY: demo test bench lint format docs fresh oldest clean
+.PHONY: demo test bench lint format docs fresh oldest sdist wheel wheels
+.PHONY: release-check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pyfront demo $(ARGS)
@@ -36,14 +37,40 @@ format: $(VENV)/.installed
 docs: $(VENV)/.docs
 	MPLBACKEND=agg NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+# TESTS=all runs all tests there, and not only those that meet other dependencies than torch.
 fresh:
-	PYTHON=$(PYTHON) TORCH=$(TORCH) .ci/install newest
+	PYTHON=$(PYTHON) TORCH="$(TORCH)" TESTS=$(TESTS) .ci/install newest
 
 oldest:
 	PYTHON=$(PYTHON) .ci/install oldest
 
+# What a release uploads, in dist, from the last commit. KIND is cpu or cuda12.
+KIND ?= cpu
+
+sdist: $(VENV)/.release
+	rm -rf build/sdist dist
+	mkdir -p build/sdist dist
+	git archive HEAD | tar -x -C build/sdist
+	$(BIN)/python .ci/package_page.py build/sdist
+	cd build/sdist && $(abspath $(BIN))/python -c \
+	  "from scikit_build_core.build import build_sdist; build_sdist('$(abspath dist)')"
+	$(BIN)/twine check --strict dist/*.tar.gz
+
+# One wheel, for this machine alone: auditwheel says which glibc it needs.
+wheel: sdist
+	PYFRONT_WHEEL=$(KIND) $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist dist/*.tar.gz
+	$(BIN)/twine check --strict dist/*.whl
+	[ "$$(uname)" != Linux ] || $(BIN)/auditwheel show dist/*.whl
+
+# Wheels for every Python, in manylinux images on Linux, which needs docker or podman.
+wheels: sdist
+	PYFRONT_WHEEL=$(KIND) $(BIN)/cibuildwheel --output-dir dist dist/*.tar.gz
+
+release-check:
+	$(PYTHON) .ci/release_check.py $(TAG)
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build dist
 
 $(VENV)/.dependencies: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -59,6 +86,10 @@ $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 
 $(VENV)/.bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --group bench
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.dependencies
+	$(BIN)/pip install --quiet --group release
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -5,9 +5,11 @@ opt.step(losses)
 """
 
 import importlib
-from types import ModuleType
+from importlib import metadata
+from typing import Any
 
 from pyfront import control, functional, preferences, problems
+from pyfront._utils.extras import DISTRIBUTION
 from pyfront.backend.cuda import cuda_available
 from pyfront.diagnosis import Diagnosis, diagnose
 from pyfront.front import Front, Solution
@@ -41,7 +43,7 @@ from pyfront.optimizer import MultiTaskOptimizer
 from pyfront.report import Report
 from pyfront.sweeps import SweepError, sweep, trace
 
-__version__ = "0.1.0"
+__version__: str
 
 __all__ = [
     "DBMTL",
@@ -87,8 +89,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import `pyfront.datasets` and `pyfront.plots` when they are first used."""
+def __getattr__(name: str) -> Any:
+    """Import `pyfront.datasets` and `pyfront.plots`, and read the version, when first used."""
     if name in ("datasets", "plots"):
         return importlib.import_module(f"pyfront.{name}")
+    if name == "__version__":
+        return metadata.version(DISTRIBUTION)
     raise AttributeError(f"module 'pyfront' has no attribute {name!r}")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import pyfront
+from pyfront._utils.extras import DISTRIBUTION
 from pyfront.cli.main import main
 
 
@@ -61,7 +63,18 @@ def test_the_version_is_that_of_the_package(capsys):
         main(["--version"])
     assert exit_.value.code == 0
     assert capsys.readouterr().out == f"pyfront {pyfront.__version__}\n"
-    assert metadata.version("pyfront") == pyfront.__version__
+    assert metadata.version(DISTRIBUTION) == pyfront.__version__
+
+
+def test_version_and_name_stand_in_one_place():
+    source = Path(__file__).parents[1] / "pyproject.toml"
+    if not source.exists():
+        pytest.skip("the tests are away from the source")
+    project = tomllib.loads(source.read_text("utf-8"))["project"]
+    assert project["name"] == DISTRIBUTION
+    assert project["version"] == pyfront.__version__
+    changes = (source.parent / "CHANGELOG.md").read_text("utf-8")
+    assert changes.startswith("# Changelog\n\n## Unreleased\n")
 
 
 def test_the_console_script_is_the_command_line():

@@ -3,7 +3,9 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["import_extra"]
+__all__ = ["DISTRIBUTION", "import_extra"]
+
+DISTRIBUTION = "pyfront"  # what pip installs: `name` of pyproject.toml, which a test compares
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
@@ -30,5 +32,5 @@ def import_extra(module: str, extra: str) -> ModuleType:
         package = module.partition(".")[0]
         if error.name != package:
             raise
-        message = f'{package} is not installed: pip install "pyfront[{extra}]"'
+        message = f'{package} is not installed: pip install "{DISTRIBUTION}[{extra}]"'
         raise ImportError(message, name=package) from error
