@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*/*)
 
-.PHONY: demo test bench lint format docs fresh oldest sdist wheel wheels
+.PHONY: demo test bench bench-baseline bench-compare growth lint format docs fresh oldest sdist wheel wheels
 .PHONY: release-check clean
 
 demo: $(VENV)/.installed
@@ -18,8 +18,34 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
+# Writes build/bench/table.md.
+BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --benchmark-only
+
 bench: $(VENV)/.bench
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest bench --benchmark-only $(ARGS)
+	@mkdir -p build/bench
+	$(BENCH) bench --benchmark-json=build/bench/run.json $(ARGS)
+	$(BIN)/python bench/results.py table build/bench/run.json | tee build/bench/table.md
+
+# What is watched: ratios within a run, of ours and of what they are over. A baseline is measured on
+# the same machine: `make bench-baseline` before a change, or AGAINST=REF, the last release or any
+# other commit, which is built and measured here first. Fails where a ratio is worse beyond noise.
+WATCHED := (pyfront or (ours and (1e6 or generic or hard)) or quadprog or (highspy_kept and dual)) \
+  and not 2]
+WATCH := bench/test_step.py bench/test_gramian.py bench/test_min_norm.py bench/test_epo.py \
+  -k "$(WATCHED)"
+
+bench-baseline: $(VENV)/.bench
+	@mkdir -p build/bench
+	$(BENCH) $(WATCH) --benchmark-json=build/bench/baseline.json $(ARGS)
+
+bench-compare: $(VENV)/.bench
+	@mkdir -p build/bench
+	$(if $(AGAINST),.ci/bench_baseline $(AGAINST) $(BIN) $(WATCH) $(ARGS))
+	$(BENCH) $(WATCH) --benchmark-json=build/bench/now.json $(ARGS)
+	$(BIN)/python bench/results.py compare build/bench/baseline.json build/bench/now.json
+
+growth: $(VENV)/.bench
+	OMP_NUM_THREADS=1 $(BIN)/python bench/growth.py $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
