@@ -51,7 +51,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror csrc/*/* tests/*.cpp tests/emulated_cuda/* bench/soak/*.?pp
+	$(BIN)/python .ci/typed_readme.py build/typed/readme.py
 	$(BIN)/mypy
+	$(BIN)/mypy build/typed/readme.py
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed

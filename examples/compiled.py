@@ -3,6 +3,8 @@
 Run ``python examples/compiled.py``.
 """
 
+from typing import cast
+
 import torch
 from torch import nn
 from two_tasks import PREFERENCE, TwoTasks, balance, batches, losses
@@ -13,7 +15,7 @@ import pyfront
 def compiled_model(epochs: int, backend: str = "inductor") -> nn.Module:
     """Compile the forward pass; its backward pass runs once per task."""
     model = TwoTasks()
-    fast = torch.compile(model, backend=backend)
+    fast = cast(nn.Module, torch.compile(model, backend=backend))
     opt = pyfront.EPO(torch.optim.Adam(model.parameters(), lr=0.02), PREFERENCE)
     for batch in batches(epochs):
         opt.step(losses(fast, batch))

@@ -5,13 +5,13 @@ Run ``python examples/lightning_loops.py``.
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from two_tasks import BATCHES, PREFERENCE, TwoTasks, balance, batches, data, losses
 
 import pyfront
@@ -26,10 +26,14 @@ class Automatic(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """Return one scalar for Lightning's backward."""
-        opt = self.optimizers()
-        scalar = opt.scalarize(losses(self.model, batch))
-        self.log_dict(opt.metrics())
+        scalar = self.pareto.scalarize(losses(self.model, batch))
+        self.log_dict(self.pareto.metrics())
         return scalar
+
+    @property
+    def pareto(self) -> pyfront.EPO:
+        """Lightning's wrapper of the optimizer, which has its attributes."""
+        return cast(pyfront.EPO, self.optimizers())
 
     def configure_optimizers(self) -> Any:
         """Wrap Adam."""
@@ -44,13 +48,14 @@ class Manual(Automatic):
         super().__init__()
         self.automatic_optimization = False
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> None:
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """Make one step."""
-        opt = self.optimizers()
-        opt.zero_grad()
-        self.manual_backward(opt.scalarize(losses(self.model, batch)))
-        opt.step()
-        self.log_dict(opt.metrics())
+        self.pareto.zero_grad()
+        scalar = self.pareto.scalarize(losses(self.model, batch))
+        self.manual_backward(scalar)
+        self.pareto.step()
+        self.log_dict(self.pareto.metrics())
+        return scalar.detach()
 
 
 def trained(
@@ -72,14 +77,15 @@ def trained(
         enable_checkpointing=False,
         **options,
     )
-    loader = DataLoader(data(), batch_size=64 // BATCHES)
+    samples = cast("Dataset[dict[str, Tensor]]", data())  # a list, which has all that is needed
+    loader = DataLoader(samples, batch_size=64 // BATCHES)
     trainer.fit(module, loader, ckpt_path=resume)
     return trainer
 
 
 def fabric_trained(
     epochs: int, checkpoint: Path | None = None, resume: Path | None = None, precision: Any = None
-) -> torch.nn.Module:
+) -> Any:
     """Train with Fabric; load ``resume`` before and save ``checkpoint`` after it."""
     fabric = lightning.Fabric(accelerator="cpu", devices=1, precision=precision)
     model = TwoTasks()

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.functional import cross_entropy, mse_loss
@@ -56,7 +56,7 @@ def losses(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     return {"digit": cross_entropy(outputs["digit"], y), "ink": mse_loss(outputs["ink"], ink)}
 
 
-def tensor_parallel(model: nn.Module, mesh: dist.DeviceMesh) -> nn.Module:
+def tensor_parallel(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Cut the trunk by columns and the heads by rows."""
     plan = {"trunk": ColwiseParallel(), "digit": RowwiseParallel(), "ink": RowwiseParallel()}
     return parallelize_module(model, mesh, plan)
@@ -66,22 +66,25 @@ def train(how: str, epochs: int = 2) -> pyfront.Report:
     """Train in this process, or together with the others, and return the last report."""
     model: nn.Module = Digits()
     place, parts = 0, 1  # of the batch
-    options = {}
+    group = None
     if how == "ddp":
         model = DistributedDataParallel(model)
-        options["process_group"] = dist.group.WORLD
+        group = dist.group.WORLD
         place, parts = dist.get_rank(), dist.get_world_size()
     elif how == "fsdp2":
         fully_shard(model)
         place, parts = dist.get_rank(), dist.get_world_size()
     elif how == "mesh":
         mesh = init_device_mesh("cpu", (dist.get_world_size() // 2, 2), mesh_dim_names=("dp", "tp"))
-        model = fully_shard(tensor_parallel(model, mesh["tp"]), mesh=mesh["dp"])
+        model = tensor_parallel(model, mesh["tp"])
+        fully_shard(model, mesh=mesh["dp"])
         place, parts = mesh["dp"].get_local_rank(), mesh["dp"].size()
-    opt = pyfront.EPO(torch.optim.AdamW(model.parameters(), lr=0.01), PREFERENCE, **options)
+    base = torch.optim.AdamW(model.parameters(), lr=0.01)
+    opt = pyfront.EPO(base, PREFERENCE, process_group=group)
     for x, y in batches(epochs):
-        report = opt.step(losses(model, x[place::parts], y[place::parts]))
-    return report
+        opt.step(losses(model, x[place::parts], y[place::parts]))
+    assert opt.report is not None
+    return opt.report
 
 
 if __name__ == "__main__":
@@ -90,6 +93,7 @@ if __name__ == "__main__":
         dist.init_process_group("gloo")
     last = train(sys.argv[1] if several else "alone")
     if not several or dist.get_rank() == 0:
-        print("losses", *(f"{loss:.6f}" for loss in last.losses.tolist()))
+        found = last.metrics()
+        print("losses", *(f"{found[f'loss/{task}']:.6f}" for task in PREFERENCE))
     if several:
         dist.destroy_process_group()

@@ -66,7 +66,7 @@ def resumable(epochs: int, state: dict[str, Any] | None = None) -> dict[str, Any
     model = TwoTasks()
     opt = optimizer(model)
     schedule = torch.optim.lr_scheduler.ExponentialLR(opt, 0.999)
-    parts = {"model": model, "opt": opt, "schedule": schedule}
+    parts: dict[str, Any] = {"model": model, "opt": opt, "schedule": schedule}
     for name, saved in (state or {}).items():
         parts[name].load_state_dict(saved)
     for batch in batches(epochs):

@@ -23,7 +23,11 @@ class TwoLossTrainer(Trainer):
         self.pareto = opt  # self.optimizer becomes accelerate's wrapper, which hides scalarize()
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Decide, or in evaluation take the losses at the last weights."""
         scalar = self.pareto.scalarize(losses(model, inputs))

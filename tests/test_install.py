@@ -88,3 +88,12 @@ def test_the_console_script_is_the_command_line():
         timeout=120,
     )
     assert (ran.returncode, ran.stdout) == (0, f"pyfront {pyfront.__version__}\n")
+
+
+def test_import_and_a_step_are_clean_in_development_mode():
+    statement = "import torch, pyfront; x = torch.nn.Parameter(torch.ones(2)); "
+    statement += "pyfront.EPO(torch.optim.Adam([x]), [0.7, 0.3]).step([x[0] ** 2, x[1] ** 2]); "
+    statement += "pyfront.datasets, pyfront.__version__"
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", statement]
+    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
