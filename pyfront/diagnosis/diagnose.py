@@ -19,14 +19,16 @@ Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]]"
 
 
 def diagnose(
-    losses: LossBatches, parameters: Parameters, *, batches: int = 8, overlap: float = 1.0
+    losses: LossBatches, parameters: Parameters, *, batches: int = 16, overlap: float = 1.0
 ) -> Diagnosis:
     """Tell whether tasks conflict, and what follows for the choice of a method.
 
-    With g_j the gradient of loss j and C = J Jᵀ over the parameters that two tasks reach, two tasks
-    conflict where the cosine C_ij / √(C_ii C_jj) is below −0.05 with 97.5% confidence over the
-    batches (Student's t). A loss rises to first order along the sum of all gradients where
-    (C 1)_j < 0. Nothing is trained: parameters and ``.grad`` stay as they are, and graphs are kept.
+    Let g_j be the gradient of loss j over the parameters that two tasks reach. Two tasks conflict
+    where the cosine of their expected gradients is below −0.05, beyond what noise explains at
+    97.5% over all pairs (Student's t). The expectation comes from pairs of batches, whose noise is
+    independent: E⟨g_i, g_j'⟩ = ⟨E g_i, E g_j⟩. Where noise hides it, the cosine within single
+    batches is judged, which shared noise can move and other noise shrinks. Nothing is trained:
+    parameters and ``.grad`` stay as they are, and graphs are kept.
 
     It speaks of the model as it is: before training, and again when losses have fallen. A conflict
     of gradients does not prove that fixed weights end worse, and tuned ones are what to compare
@@ -34,12 +36,13 @@ def diagnose(
 
     Args:
         losses: of one batch, as for ``step``: m scalar tensors with a graph (None: no data for that
-            task), a 1-D tensor [m], or a dict by name. Or several batches of these: a list, a
-            generator (one graph at a time is alive), or a callable that draws a batch and returns
-            its losses, called ``batches`` times.
+            task), a 1-D tensor [m], or a dict by name. Or several batches of these, drawn as in
+            training: a list, of which all are taken; or a generator, or a callable that draws a
+            batch and returns its losses, where the graph of one batch at a time is alive.
         parameters: ``model.parameters()`` or ``model.named_parameters()``; those without
             ``requires_grad`` are left out.
-        batches: the most batches that a generator or a callable is asked for, ≥ 1.
+        batches: the most batches that a generator or a callable is asked for, ≥ 1. Expected
+            gradients need four; noise falls with their number.
         overlap: the share of samples that the tasks have in common, in [0, 1]. 1 where all losses
             are computed on the same ones. Below 0.3 cosines are not judged.
 

@@ -37,6 +37,10 @@ class Diagnosis:
         condition: condition number of C, ≥ 1; infinite where C is singular.
         cosines: mean over the batches of C_ij / √(C_ii C_jj), [m, m], in [−1, 1].
         cosine_errors: their standard errors, [m, m] ≥ 0; NaN for one batch.
+        expected_cosines: cosines of the expected gradients E g_j, from products of gradients of
+            different batches, whose noise is independent, [m, m]; NaN where the batches do not show
+            them (they need four, and more where the noise is large).
+        expected_cosine_errors: their standard errors, [m, m] ≥ 0.
         signal: share of ‖g_j‖², over all parameters, that the batches have in common, [m]: unbiased
             and below 0 at times; 1 without noise, NaN for one batch.
         rises: share of batches in which l_j rises to first order along the sum, (C 1)_j < 0, [m].
@@ -44,8 +48,9 @@ class Diagnosis:
         shared: the names, or places, of the parameters that two tasks reach.
         task_specific: those that one task alone reaches, m tuples.
         unreached: those that no task reaches.
-        at_floor: places of tasks whose gradient is zero, or not seen beyond noise in 3 or more
-            batches: their loss may be at its floor, and preferences should compare l − offset.
+        at_floor: places of tasks whose gradient is zero, or whose expected one is not seen beyond
+            its standard error: their loss may be at its floor, and a preference should compare
+            l − offset.
         negative: places of tasks with a negative loss, which EPO and feedback take with offsets.
         costs: what a step of each method costs, cheapest first.
 
@@ -69,6 +74,8 @@ class Diagnosis:
     condition: float
     cosines: Tensor
     cosine_errors: Tensor
+    expected_cosines: Tensor
+    expected_cosine_errors: Tensor
     signal: Tensor
     rises: Tensor
     balanced_weights: Tensor

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
-from pyfront.backend.task_gradients import Row, TaskGradients, add_rows, as_real
+from pyfront.backend.task_gradients import Row, TaskGradients, as_real
 from pyfront.diagnosis.batches import BatchOfLosses
 from pyfront.gradients.engines import choose_engine
 from pyfront.optimizer.names import errors_by_name
@@ -27,8 +28,9 @@ class Measured:
         losses: [B, m].
         gramians: C of each batch over the shared parameters, [B, m, m].
         squares: ‖g_j‖² of each batch over all parameters, [B, m].
-        along_earlier: ⟨Σ_{a<b} g_j^a, g_j^b⟩ of each batch b, [B, m].
-        earlier: the number of batches a < b with data for task j, [B, m].
+        across: ⟨g_i, g_j'⟩ of gradients of different batches over the shared parameters, [P, m, m],
+            symmetrised. Each batch is in one of the P pairs where all tasks have data.
+        squares_across: ⟨g_j, g_j'⟩ likewise over all parameters, [P, m].
         reaching: for each of the T parameters, the tasks that reach it.
         block_bytes: the memory that a gradient of each takes, [T].
     """
@@ -38,8 +40,8 @@ class Measured:
     losses: FloatArray
     gramians: FloatArray
     squares: FloatArray
-    along_earlier: FloatArray
-    earlier: FloatArray
+    across: FloatArray
+    squares_across: FloatArray
     reaching: list[set[int]]
     block_bytes: list[int]
 
@@ -51,26 +53,31 @@ class Measured:
 
 
 @dataclass
-class _OfBatch:
-    """Inner products of one batch, those of parameters that one task alone reaches apart."""
+class _Products:
+    """⟨g_i, g_j'⟩ of some tasks i and j, those at parameters that one task alone reaches apart."""
 
-    places: list[int]
-    gramian: FloatArray
-    alone: list[tuple[int, int, float]] = field(default_factory=list)  # block, task, ‖g_j‖² there
+    left: list[int]
+    right: list[int]
+    shared: FloatArray
+    alone: list[tuple[int, int, float]] = field(default_factory=list)  # block, task, ⟨g_j, g_j'⟩
+
+
+Rows: TypeAlias = dict[int, Row]
 
 
 def measure(batches: Iterable[BatchOfLosses], params: Sequence[Tensor]) -> Measured:
     """Return the inner products of the task gradients of all batches.
 
-    Two sets of gradients are held at a time: those of the batch, and the sums of those before.
+    Two sets of gradients are held at a time: those of the batch, and of each task those of the
+    earlier batch that it is to be paired with.
 
     Raises:
         ValueError: no batch, or none with data; a gradient that is not finite; the task is named.
     """
-    found: list[_OfBatch] = []
-    losses, along, earlier = [], [], []
-    sums: dict[int, Row] = {}
-    seen: dict[int, int] = {}
+    within: list[_Products] = []
+    across: list[_Products] = []
+    losses: list[FloatArray] = []
+    held: Rows = {}
     reaching: list[set[int]] = [set() for _ in params]
     block_bytes = [0] * len(params)
     tasks: tuple[str, ...] | None = None
@@ -78,42 +85,41 @@ def measure(batches: Iterable[BatchOfLosses], params: Sequence[Tensor]) -> Measu
     for batch in batches:
         m, tasks = batch.num_tasks, batch.tasks
         losses.append(_spread(batch.values, batch.places, m))
-        along.append(np.full(m, np.nan))
-        earlier.append(np.array([seen.get(task, 0) for task in range(m)], dtype=float))
         with errors_by_name(tasks):
             rows = dict(zip(batch.places, _rows(batch, params), strict=True))
-            _note_who_reaches(rows, reaching)
-            for row in rows.values():
-                sizes = map(_bytes, row, params)
-                block_bytes = list(map(max, block_bytes, sizes))
-            found.append(_products(rows, reaching))
+            _look(rows, params, reaching, block_bytes)
+            within.append(_products(rows, rows, reaching))
+            _check_finite(within[-1])
         batch.losses.clear()  # its graph may go before the next one comes
-        for task, row in rows.items():
-            if task in sums:
-                along[-1][task] = TaskGradients([sums[task], row]).gramian()[0, 1]
-            sums[task] = add_rows(sums[task], row) if task in sums else row
-            seen[task] = seen.get(task, 0) + 1
-    if not seen:
+        if held and rows:
+            across.append(_products(held, rows, reaching))
+        for task, row in rows.items():  # each gradient is paired once with one of its own task
+            if held.pop(task, None) is None:
+                held[task] = row
+    if not any(products.left for products in within):
         raise ValueError("losses: there is no batch with data for a task")
-    gramians, squares = zip(*(_complete(b, reaching, m) for b in found), strict=True)
+    gramians, squares = _completed(within, reaching, m)
     return Measured(
         params,
         tasks,
         np.array(losses),
-        np.array(gramians),
-        np.array(squares),
-        np.array(along),
-        np.array(earlier),
+        gramians,
+        squares,
+        *_completed(across, reaching, m),
         reaching,
         block_bytes,
     )
 
 
-def _note_who_reaches(rows: dict[int, Row], reaching: Sequence[set[int]]) -> None:
+def _look(
+    rows: Rows, params: Sequence[Tensor], reaching: list[set[int]], block_bytes: list[int]
+) -> None:
+    """Note which tasks reach which parameters, and what a gradient of each takes."""
     for task, row in rows.items():
-        for block, g in enumerate(row):
+        for block, (g, p) in enumerate(zip(row, params, strict=True)):
             if g is not None:
                 reaching[block].add(task)
+                block_bytes[block] = max(block_bytes[block], _bytes(g, p))
 
 
 def _rows(batch: BatchOfLosses, params: Sequence[Tensor]) -> list[Row]:
@@ -138,38 +144,44 @@ def _bytes(gradient: Tensor | None, p: Tensor) -> int:
     return found.values().nbytes + found.indices().nbytes
 
 
-def _products(rows: dict[int, Row], reaching: Sequence[set[int]]) -> _OfBatch:
-    places = sorted(rows)
+def _products(left: Rows, right: Rows, reaching: Sequence[set[int]]) -> _Products:
+    """Return ⟨g_i, g_j'⟩ for the rows g_i on the left and g_j' on the right."""
     shared = [block for block, tasks in enumerate(reaching) if len(tasks) > 1]
-    gradients = [rows[task] for task in places]
-    if shared and places:
-        c = TaskGradients(gradients).select(shared).gramian()
-    else:
-        c = np.zeros((len(places), len(places)))
-    found = _OfBatch(places, c)
+    found = _Products(list(left), list(right), np.zeros((len(left), len(right))))
+    if shared:
+        others = [] if left is right else list(right.values())
+        c = TaskGradients([*left.values(), *others]).select(shared).gramian()
+        found.shared = c[: len(left), len(c) - len(right) :]
     for block, tasks in enumerate(reaching):
-        if len(tasks) == 1 and (task := next(iter(tasks))) in rows:
-            square = TaskGradients([[rows[task][block]]]).gramian()[0, 0]
-            found.alone.append((block, task, square))
-    for task, c_jj in zip(places, np.diagonal(c), strict=True):
-        total = c_jj + sum(square for _, owner, square in found.alone if owner == task)
-        if not np.isfinite(total):
-            raise ValueError(f"losses[{task}]: its gradient is not finite (squared norm {total:g})")
+        if len(tasks) == 1 and (task := next(iter(tasks))) in left and task in right:
+            pair = [[left[task][block]], [right[task][block]]]
+            found.alone.append((block, task, TaskGradients(pair).gramian()[0, 1]))
     return found
 
 
-def _complete(
-    batch: _OfBatch, reaching: Sequence[set[int]], m: int
+def _check_finite(products: _Products) -> None:
+    for task, c_jj in zip(products.left, np.diagonal(products.shared), strict=True):
+        total = c_jj + sum(square for _, owner, square in products.alone if owner == task)
+        if not np.isfinite(total):
+            raise ValueError(f"losses[{task}]: its gradient is not finite (squared norm {total:g})")
+
+
+def _completed(
+    found: Sequence[_Products], reaching: Sequence[set[int]], m: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return C [m, m] over what all batches show to be shared, and ‖g_j‖² [m] over all."""
-    c = np.full((m, m), np.nan)
-    c[np.ix_(batch.places, batch.places)] = batch.gramian
-    squares = np.diagonal(c).copy()
-    for block, task, square in batch.alone:
-        squares[task] += square
-        if len(reaching[block]) > 1:
-            c[task, task] += square
-    return c, squares
+    """Return products over what all batches show to be shared, [k, m, m], and over all, [k, m]."""
+    shared = np.full((len(found), m, m), np.nan)
+    squares = np.full((len(found), m), np.nan)
+    for c, over_all, products in zip(shared, squares, found, strict=True):
+        c[np.ix_(products.left, products.right)] = products.shared
+        over_all[:] = np.diagonal(c)
+        for block, task, square in products.alone:
+            over_all[task] += square
+            if len(reaching[block]) > 1:
+                c[task, task] += square
+        one_way = np.where(np.isnan(c), c.T, c)
+        c[:] = 0.5 * (one_way + np.where(np.isnan(c.T), c, c.T))
+    return shared, squares
 
 
 def _spread(values: FloatArray, places: Sequence[int], m: int) -> FloatArray:

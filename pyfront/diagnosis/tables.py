@@ -79,19 +79,25 @@ def _pair_table(d: Diagnosis, names: list[str]) -> Table:
         combinations(range(len(names)), 2),
         key=lambda place: (math.isnan(d.cosines[place]), float(d.cosines[place])),
     )
-    rows = [["tasks", "cosine", "± standard error"]]
+    rows = [["tasks", "in a batch", "± s.e.", "expected", "± s.e."]]
     for i, j in pairs[:MOST_PAIRS]:
-        known = not math.isnan(d.cosines[i, j])
-        error = float(d.cosine_errors[i, j])
+        values = (d.cosines, d.cosine_errors, d.expected_cosines, d.expected_cosine_errors)
+        batch, error, expected, its_error = (float(value[i, j]) for value in values)
         rows.append(
             [
                 f"{names[i]}, {names[j]}",
-                f"{d.cosines[i, j]:+.3f}" if known else "not together",
-                f"{error:.3f}" if math.isfinite(error) else "unknown",
+                "not together" if math.isnan(batch) else f"{batch:+.3f}",
+                _unless_unknown(f"{error:.3f}"),
+                _unless_unknown(f"{expected:+.3f}"),
+                _unless_unknown(f"{its_error:.3f}"),
             ]
         )
-    lowest = f"the lowest {MOST_PAIRS} of {len(pairs)}" if len(pairs) > MOST_PAIRS else "in a batch"
-    return f"Cosines of gradients, {lowest}", rows, (0,)
+    lowest = f", the lowest {MOST_PAIRS} of {len(pairs)}" if len(pairs) > MOST_PAIRS else ""
+    return f"Cosines of gradients{lowest}", rows, (0,)
+
+
+def _unless_unknown(text: str) -> str:
+    return "unknown" if "nan" in text else text
 
 
 def _notes(d: Diagnosis) -> Iterator[str]:

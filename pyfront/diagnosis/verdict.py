@@ -14,7 +14,7 @@ from pyfront._utils.tables import bytes_in_words
 from pyfront.backend.solvers import min_norm
 from pyfront.diagnosis.costs import StepCost
 
-__all__ = ["Evidence", "Outcome", "judge"]
+__all__ = ["CONFLICT", "UNCLEAR", "Evidence", "Outcome", "judge"]
 
 Outcome: TypeAlias = Literal[
     "one_task",
@@ -47,9 +47,12 @@ class Evidence:
         batches: B.
         shared: the number of shared parameters.
         norms: lengths of the task gradients over these, [m].
-        cosines: their means, [m, m]; NaN for tasks that were never in one batch.
-        margins: how far the means may be off, [m, m] ≥ 0; 0 where there is one batch alone.
+        cosines: those of the expected gradients where the batches show them, else the means of
+            those of single batches, [m, m]; NaN where nothing is known.
+        margins: how far noise moves one of them, [m, m] ≥ 0; 0 where there is one batch alone.
+        strict_margins: the same for the pair of all that it moves furthest.
         rises: share of batches in which a loss rises along the sum, [m].
+        rates: how fast each loss falls along the sum on average, [m]; NaN where that is not known.
         overlap: share of samples that the tasks have in common.
         negative: a loss is negative.
         costs: of a step of the methods.
@@ -61,7 +64,9 @@ class Evidence:
     norms: FloatArray
     cosines: FloatArray
     margins: FloatArray
+    strict_margins: FloatArray
     rises: FloatArray
+    rates: FloatArray
     overlap: float
     negative: bool
     costs: Sequence[StepCost]
@@ -92,7 +97,7 @@ def judge(e: Evidence) -> tuple[Outcome, str]:
         return "stationary", (
             "All gradients at the shared parameters are zero: nothing can be said of conflicts."
         )
-    pairs = _pairs(e, e.cosines + e.margins < -CONFLICT)
+    pairs = _pairs(e, e.cosines + e.strict_margins < -CONFLICT)
     doubtful = _pairs(e, ~(e.cosines - e.margins >= -UNCLEAR))
     if e.overlap < LEAST_OVERLAP or (doubtful and not pairs):
         return "unclear", _unclear(e, doubtful)
@@ -100,8 +105,8 @@ def judge(e: Evidence) -> tuple[Outcome, str]:
         if e.ratio >= FAR_APART:
             return "rescale", f"{NO_CONFLICT} {_undo_scale(e)}{_one_batch(e)}"
         return "weights", (
-            f"{NO_CONFLICT} Fixed weights suffice: LinearScalarization(base, preference), or "
-            f"the sum of the losses.{_one_batch(e)}"
+            f"{NO_CONFLICT} Fixed weights lower all losses: LinearScalarization(base, weights), or "
+            f"the sum of the losses. {_by_preference(e)}{_one_batch(e)}"
         )
     outcome = _of_conflict(e)
     return outcome, f"{_conflict(e, pairs)} {_advice(e, outcome)}{_one_batch(e)}"
@@ -117,17 +122,26 @@ def _pairs(e: Evidence, chosen: BoolArray) -> list[tuple[int, int]]:
 def _of_conflict(e: Evidence) -> Outcome:
     if np.isfinite(e.cosines).all() and _common_length(e.cosines) < CANCELLED:
         return "opposed"
-    if np.nanmax(e.rises) <= SELDOM:
+    if not _rising(e).any():
         return "tolerable"
     if e.ratio >= FAR_APART and np.nansum(e.cosines, axis=1).min() >= 0.0:
         return "rescale"
     return "conflict"
 
 
+def _rising(e: Evidence) -> BoolArray:
+    """Return the losses that rise along the sum, on average where that is known."""
+    known = np.isfinite(e.rates)
+    rising: BoolArray = np.where(known, e.rates < -1e-9 * np.abs(e.rates).max(), e.rises > SELDOM)
+    return rising
+
+
 def _common_length(cosines: FloatArray) -> float:
     """Return ‖min-norm point‖ of the unit gradients: how fast all can fall, of 1 for each alone."""
-    w = min_norm(cosines).weights
-    return math.sqrt(max(float(w @ cosines @ w), 0.0))
+    values, vectors = np.linalg.eigh(cosines)
+    k = np.ascontiguousarray((vectors * np.maximum(values, 0.0)) @ vectors.T)  # noise made some < 0
+    w = min_norm(k).weights
+    return math.sqrt(max(float(w @ k @ w), 0.0))
 
 
 # ---------------------------------------------------------------------------------------- the words
@@ -155,20 +169,22 @@ def _unclear(e: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
 
 
 def _conflict(e: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
-    verb = "conflict" if len(pairs) == 1 else "are pairs in conflict"
-    return f"{_listed(e, pairs)} {verb}."
+    if len(pairs) == 1:
+        return f"{_listed(e, pairs)} conflict."
+    return f"Pairs conflict: {_listed(e, pairs)}."
 
 
 def _listed(e: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
     shown = [f"{e.names[i]} and {e.names[j]} ({_cosine(e, i, j)})" for i, j in pairs[:3]]
-    more = f" and {len(pairs) - 3} more pairs" if len(pairs) > 3 else ""
+    left = len(pairs) - 3
+    more = f" and {left} more pair{'s' * (left > 1)}" if left > 0 else ""
     return "; ".join(shown) + more
 
 
 def _cosine(e: Evidence, i: int, j: int) -> str:
     value, margin = float(e.cosines[i, j]), float(e.margins[i, j])
     if not math.isfinite(value):
-        return "never in one batch"
+        return "cosine unknown"
     return f"cosine {value:.2f}" + (f" ± {margin:.2f}" if 0.0 < margin < math.inf else "")
 
 
@@ -197,7 +213,10 @@ def _advice(e: Evidence, outcome: Outcome) -> str:
             "The gradients nearly cancel: almost no direction lowers all losses, and what is left "
             f"is the choice of a trade-off. {_by_preference(e)}"
         )
-    worst = int(np.nanargmax(e.rises))
+    rising = _rising(e)
+    worst = int(np.nanargmin(np.where(rising, np.nan_to_num(e.rates) - e.rises, math.inf)))
+    average = " on average" if math.isfinite(e.rates[worst]) else ""
+    how = average or f" in {e.rises[worst]:.0%} of the batches"
     exact, flat = e.costs[-1], "SingleLoopMGDA(base): one product C w per step"
     never = (
         f"MGDA(base): {exact.passes} backward passes and {bytes_in_words(exact.gradient_bytes)} of "
@@ -206,8 +225,8 @@ def _advice(e: Evidence, outcome: Outcome) -> str:
         else flat
     )
     return (
-        f"Along their sum {e.names[worst]} rises to first order in {e.rises[worst]:.0%} of the "
-        f"batches. Where no loss may rise along the direction, take {never}. {_by_preference(e)}"
+        f"Along their sum {e.names[worst]} rises to first order{how}. Where no loss may rise along "
+        f"the direction, take {never}. {_by_preference(e)}"
     )
 
 
