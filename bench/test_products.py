@@ -137,9 +137,19 @@ def exact(model, tasks):
     return freeing(opt, lambda: opt.step(model.losses()))
 
 
+def columns(closure):
+    def make(model, tasks):
+        opt = pyfront.MGDA(adam(model), engine="columns")
+        return freeing(opt, lambda: opt.step(model.losses if closure else model.losses()))
+
+    return make
+
+
 CONTENDERS = {
     "m-backwards": backwards,
     "pyfront-MGDA": exact,
+    "pyfront-MGDA-columns": columns(closure=False),
+    "pyfront-MGDA-columns-closure": columns(closure=True),
     "pyfront-double-backward": ours("double_backward"),
     "pyfront-forward": ours("forward"),
     "pyfront-difference": ours("difference"),

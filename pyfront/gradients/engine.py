@@ -35,11 +35,13 @@ class Engine(ABC):
         checkpoints: whether parameters inside reentrant checkpoints get their gradients.
         stops_inside: whether a pass can stop at tensors inside the graph, as ``features`` and
             products ask for.
+        keeps_rows: whether C is that of :meth:`rows`, m gradients in memory.
     """
 
     name: ClassVar[str]
     checkpoints: ClassVar[bool]
     stops_inside: ClassVar[bool]
+    keeps_rows: ClassVar[bool] = True
 
     def rows(
         self,

@@ -3,6 +3,7 @@
 ``"grad"`` calls :func:`torch.autograd.grad` once per loss and touches no parameter. ``"steal"``
 calls ``backward`` once per loss and takes what arrives in ``.grad``: slower, but right for
 reentrant activation checkpoints. ``"auto"`` uses ``"grad"`` unless the graph holds such a one.
+``"columns"`` forms C without m gradients in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from pyfront.gradients.columns_engine import ColumnsEngine
 from pyfront.gradients.engine import Engine, check_reached
 from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.graph import has_reentrant_checkpoint, reaches
@@ -21,12 +23,20 @@ __all__ = [
     "ENGINES",
     "EngineName",
     "choose_engine",
+    "keeps_rows",
     "refuse_reentrant_checkpoint",
 ]
 
-EngineName: TypeAlias = Literal["auto", "grad", "steal"]
+EngineName: TypeAlias = Literal["auto", "grad", "steal", "columns"]
 
-ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (GradEngine, StealEngine)}
+ENGINES: dict[str, type[Engine]] = {
+    engine.name: engine for engine in (GradEngine, StealEngine, ColumnsEngine)
+}
+
+
+def keeps_rows(name: str) -> bool:
+    """Return whether this engine has m gradients in memory, which "auto" chooses always."""
+    return name == "auto" or ENGINES[name].keeps_rows
 
 
 def choose_engine(
@@ -57,9 +67,13 @@ def choose_engine(
     """
     reentrant = has_reentrant_checkpoint([*losses, *others])
     if sharded:
-        if name == "grad":
-            raise ValueError("engine='grad': sharded parameters need 'steal', or 'auto'")
+        if name in ("grad", "columns"):
+            raise ValueError(f"engine={name!r}: sharded parameters need 'steal', or 'auto'")
         return StealEngine()
+    if replicas and not keeps_rows(name):
+        raise ValueError(
+            f"engine={name!r}: with process_group C is that of averaged rows; set engine='auto'"
+        )
     if replicas and (reentrant or name == "steal"):
         raise ValueError(
             f"engine={name!r}: with process_group the engine 'steal', which reentrant checkpoints "

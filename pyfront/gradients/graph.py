@@ -9,7 +9,7 @@ from torch.autograd.graph import Node
 
 from pyfront._utils.torch_private import CHECKPOINT_NODE, leaf_of
 
-__all__ = ["graph_nodes", "has_reentrant_checkpoint", "reaches", "share_a_graph"]
+__all__ = ["graph_nodes", "has_reentrant_checkpoint", "reached", "reaches", "share_a_graph"]
 
 
 def graph_nodes(losses: Sequence[Tensor]) -> Iterator[Node]:
@@ -58,3 +58,9 @@ def reaches(loss: Tensor, params: Sequence[Tensor]) -> bool:
     wanted = {id(p) for p in params}
     leaves = (leaf_of(node) for node in graph_nodes([loss]))
     return id(loss) in wanted or any(id(leaf) in wanted for leaf in leaves)
+
+
+def reached(loss: Tensor) -> set[int]:
+    """Return the `id` of every leaf that the graph of ``loss`` shows."""
+    leaves = (leaf_of(node) for node in graph_nodes([loss]))
+    return {id(leaf) for leaf in leaves if leaf is not None}

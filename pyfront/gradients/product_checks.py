@@ -27,6 +27,7 @@ from pyfront.gradients.replay import Replay
 
 __all__ = [
     "Verified",
+    "check_columns",
     "check_hidden",
     "check_mixture",
     "check_norm",
@@ -115,6 +116,37 @@ def check_mixture(
     allowed *= _coarseness(losses, params)
     if abs(found - expected) > allowed:  # not so where something is not finite
         raise hidden(products, "a part of its derivative is")
+
+
+def check_columns(
+    what: str,
+    found: FloatArray,
+    diagonal: FloatArray,
+    losses: Sequence[Tensor],
+    params: Sequence[Tensor],
+) -> None:
+    """Raise where columns J g_j are not those of a Gramian with this diagonal.
+
+    Row i of them is ĝ_i · g_j, where ĝ_i is what the way sees of g_i: where a part is hidden, it is
+    not ‖g_i‖² at j = i, or not the same for i and j.
+
+    Args:
+        what: what errors call the way.
+        found: the columns, [m, m].
+        diagonal: ‖g_j‖², [m].
+        losses: m scalar tensors.
+        params: T parameters.
+    """
+    expected = found.T.copy()
+    np.fill_diagonal(expected, diagonal)
+    sizes = np.sqrt(diagonal)
+    wrong = np.abs(found - expected) > SHARE * _coarseness(losses, params) * np.outer(sizes, sizes)
+    if not wrong.any():  # not so where something is not finite
+        return
+    own = np.flatnonzero(np.diagonal(wrong))
+    i, j = (own[0], own[0]) if own.size else np.argwhere(wrong)[0]
+    tasks = f"losses[{i}]" if i == j else f"losses[{i}] or losses[{j}]"
+    raise hidden(what, f"a part of the derivative of {tasks} is")
 
 
 def _coarseness(losses: Sequence[Tensor], params: Sequence[Tensor]) -> float:

@@ -44,7 +44,9 @@ __all__ = [
     "DecidesOnDevice",
     "DeviceArithmetic",
     "HostArithmetic",
+    "Squares",
     "combined",
+    "inside_of",
 ]
 
 Numbers: TypeAlias = "FloatArray | Tensor"  # float64, on the host or on a device
@@ -137,7 +139,7 @@ class HostArithmetic(Arithmetic):
 
     def squares(self, gradients: TaskGradients, outside: list[int] | None) -> Squares:
         """Return C and the squared norms."""
-        inside = blocks_inside(gradients, outside) if outside else None
+        inside = inside_of(gradients.table.blocks, outside) if outside else None
         return Squares(*self.processes.squares(gradients, inside, outside))
 
     def decide(self, step: Step, squares: Squares | None) -> Report:
@@ -280,16 +282,17 @@ def parted(
     """Return the blocks that C is over, and those ``outside``, if there are any."""
     if not outside:
         return gradients, None
-    return gradients.select(blocks_inside(gradients, outside)), gradients.select(outside)
+    inside = inside_of(gradients.table.blocks, outside)
+    return gradients.select(inside), gradients.select(outside)
 
 
-def blocks_inside(gradients: TaskGradients, outside: list[int]) -> list[int]:
+def inside_of(blocks: int, outside: list[int]) -> list[int]:
     """Return the blocks that C is over.
 
     Raises:
         ValueError: there are none.
     """
-    inside = [block for block in range(gradients.table.blocks) if block not in outside]
+    inside = [block for block in range(blocks) if block not in outside]
     if not inside:
         raise ValueError(
             "gramian_over='shared': no parameter is reached by two losses; unfreeze the "

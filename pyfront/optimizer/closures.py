@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from pyfront.gradients.engines import keeps_rows
 from pyfront.gradients.replay import Replay
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ __all__ = ["evaluated"]
 
 
 def evaluated(method: Method, losses: Any) -> Any:
-    """Return losses as they are, and those of a closure; a replay where products need it.
+    """Return losses as they are, and those of a closure; a replay where products may need it.
 
     None where a closure returned None, or one number after ``backward`` on a scalar of
     ``scalarize``: the gradient is there.
@@ -39,4 +40,5 @@ def evaluated(method: Method, losses: Any) -> Any:
                 "automatic_optimization is False)"
             )
         return [found]
-    return replay if method.needs == "products" and found is not None else found
+    replays = method.needs == "products" or not keeps_rows(method.engine)
+    return replay if replays and found is not None else found

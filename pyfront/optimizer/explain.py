@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from pyfront._utils.tables import bytes_in_words, printable
-from pyfront.gradients.engines import ENGINES
+from pyfront.gradients.engines import ENGINES, keeps_rows
 from pyfront.optimizer.graph_passes import takes_one_pass
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.optimizer.roles import SHARED, ParameterValues, task_specific
@@ -87,7 +87,8 @@ def _owners(method: Method, params: list[Tensor]) -> list[int | None] | None:
 def _engine(method: Method) -> str:
     chosen, last = method.engine, method._shared.engine
     if last is None:
-        unknown = f"{' or '.join(ENGINES)}, as the graph of the first step asks"
+        names = " or ".join(name for name in ENGINES if keeps_rows(name))
+        unknown = f"{names}, as the graph of the first step asks"
         return unknown if chosen == "auto" else chosen
     return f"{last}, chosen from the graph of the last step" if chosen == "auto" else last
 
@@ -140,6 +141,8 @@ def _passes(method: Method, m: int | None, due: bool) -> str:
         passes = _count(m, "backward pass", "es")
     if method.upper_bound:
         return f"{passes} back to the features, and 1 from there through the trunk"
+    if not keeps_rows(method.engine):
+        return f"{passes}, a product J g_j after each, and 1 more backward pass for the direction"
     return f"{passes}, {_why_rows(method)}"
 
 
@@ -159,6 +162,9 @@ def _why_rows(method: Method) -> str:
 def _memory(method: Method, params: list[Tensor]) -> str:
     if _one_pass(method):
         return "no task gradients beside .grad"
+    if not keeps_rows(method.engine):
+        size = sum(_bytes(p) for p in params if p.requires_grad)
+        return f"2 gradients at a time, {bytes_in_words(2 * size)}, while the step is decided"
     m = method.num_tasks
     if m is None:
         return "one gradient per task"

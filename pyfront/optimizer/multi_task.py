@@ -48,9 +48,9 @@ class MultiTaskOptimizer(Method):
     Args:
         base: any optimizer but LBFGS, or a list of them; their parameters are the ones that count.
         preference: r, [m] or a dict by the names of the tasks, or None for methods without one.
-        engine: ``"grad"`` (one ``torch.autograd.grad`` per loss), ``"steal"`` (one ``backward`` per
-            loss, for reentrant checkpoints; leaves outside the optimizer then collect ``.grad``
-            too) or ``"auto"``, which looks at the graph of each step.
+        engine: ``"auto"`` looks at the graph of each step and takes ``"grad"`` (one
+            ``torch.autograd.grad`` per loss) or, for reentrant checkpoints, ``"steal"`` (one
+            ``backward``; other leaves collect ``.grad`` too). ``"columns"`` keeps no m gradients.
         gramian_over: the parameters that C is over: ``"all"``, the ``"shared"`` ones that two
             losses reach, or these, such as ``model.trunk.parameters()``.
         task_gradients: what a parameter that one loss alone reaches gets: ``"weighted"``, w_j g_j,

@@ -15,6 +15,7 @@ from pyfront.backend import cuda
 from pyfront.backend.task_gradients import Row, TaskGradients, as_complex, as_real, assign
 from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.engine import weighted_gradient
+from pyfront.gradients.engines import keeps_rows
 from pyfront.optimizer.agreement import meet, shares_of
 from pyfront.optimizer.arithmetic import (
     Arithmetic,
@@ -26,6 +27,7 @@ from pyfront.optimizer.arithmetic import (
 )
 from pyfront.optimizer.batch import Collected, check_finite, gather
 from pyfront.optimizer.call import Call
+from pyfront.optimizer.column_pass import column_pass
 from pyfront.optimizer.decision import observed
 from pyfront.optimizer.graph_passes import engine_of, split_of, takes_one_pass
 from pyfront.optimizer.loop import warn_scaled_by_hand
@@ -139,8 +141,10 @@ class Step:
             else:
                 direction = self.weighted_pass(report)
             report = self.arithmetic.checked(self, report, direction)
-        else:
+        elif self.engine.keeps_rows:
             report, direction = self._by_rows()
+        else:
+            report, direction = column_pass(self)
         if self.method.needs == "products":
             report = observed(self, report)
         return report, direction
@@ -181,7 +185,7 @@ class Step:
         rows = self.rows()
         self.kept = gradients_to_keep(self, rows)
         gradients = TaskGradients(rows)
-        own = self._own_blocks(gradients.rows[: self.tasks])
+        own = self.own_blocks(gradients.rows[: self.tasks])
         outside = left_out(self.method.gramian_over, own, self.parameters)
         if self.method.upper_bound:
             outside = list(range(len(self.params)))
@@ -292,7 +296,8 @@ class Step:
         if not self.batch.losses:  # the last micro-batch may have no data at all
             before = self.collected is not None and isinstance(self.collected.values, Tensor)
             return DeviceArithmetic() if before else HostArithmetic(self.processes)
-        if self.processes.several or not on_cuda(self.batch.losses[0], self.params):
+        on_device = on_cuda(self.batch.losses[0], self.params) and keeps_rows(self.method.engine)
+        if self.processes.several or not on_device:
             return HostArithmetic(self.processes)
         if cuda.capturing(self.batch.losses[0].device) and self.method.report is None:
             raise RuntimeError(
@@ -309,7 +314,7 @@ class Step:
         known = len(kept) == self.tasks and not any(map(math.isnan, kept))
         return not known or self.one_off or method.memory["age"] % method.every == 0
 
-    def _own_blocks(self, rows: Sequence[Row]) -> list[int] | None:
+    def own_blocks(self, rows: Sequence[Row]) -> list[int] | None:
         """Return the blocks of task-specific parameters, or None if no option asks for them."""
         method = self.method
         if method.gramian_over != "shared" and method.task_gradients == "weighted":
