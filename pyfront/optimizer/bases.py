@@ -10,12 +10,35 @@ import torch
 
 from pyfront.optimizer.optimizer_list import OptimizerList
 
-__all__ = ["Base", "has_two_phases", "name_of", "needs_closure", "refuse_two_phases"]
+__all__ = [
+    "Base",
+    "has_two_phases",
+    "name_of",
+    "needs_closure",
+    "refuse_layouts",
+    "refuse_two_phases",
+]
+
+# Layouts of a gradient, and what to do where an optimizer does not take it.
+SPARSE = (
+    "sparse",
+    "give the table to SparseAdam, in a list of optimizers, or make it with sparse=False",
+)
+DENSE = (
+    "dense",
+    "it is where one task's gradient is; give the parameter to another optimizer, in a list",
+)
 
 Base: TypeAlias = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
 # Of optimizers that take a closure as an option by their signature, and raise without one.
 CLOSURE_NAMES = ("AliG", "LBFGS")
+
+# Of torch's own optimizers, whose steps raise in the middle of a model.
+DENSE_ALONE = (
+    *("Adadelta", "Adafactor", "Adam", "AdamW", "Adamax", "ASGD", "Muon", "NAdam", "RAdam"),
+    *("RMSprop", "Rprop"),
+)
 
 
 def name_of(base: torch.optim.Optimizer) -> str:
@@ -53,3 +76,25 @@ def refuse_two_phases(base: torch.optim.Optimizer) -> None:
             "call backward(losses), base.first_step(), backward(losses computed anew) and "
             "base.second_step()"
         )
+
+
+def refuse_layouts(base: torch.optim.Optimizer) -> None:
+    """Raise where an optimizer of torch does not take a ``.grad`` as it is laid out.
+
+    Raises:
+        TypeError: a dense one for SparseAdam, a sparse one for Adam and its like, before any of
+            several optimizers has made its step.
+    """
+    for one in base.bases if isinstance(base, OptimizerList) else [base]:
+        kind, ours = type(one).__name__, type(one).__module__.startswith("torch.optim")
+        if not ours or not (kind == "SparseAdam" or kind in DENSE_ALONE):
+            continue
+        params = (p for group in one.param_groups for p in group["params"])
+        for index, p in enumerate(params):
+            if p.grad is None or p.grad.is_sparse == (kind == "SparseAdam"):
+                continue
+            found, advice = SPARSE if p.grad.is_sparse else DENSE
+            raise TypeError(
+                f"step: {kind} takes no {found} gradient, and that of its parameter {index} (shape "
+                f"{list(p.shape)}) is {found}; {advice}"
+            )

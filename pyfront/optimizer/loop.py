@@ -12,7 +12,7 @@ from torch import Tensor
 from pyfront._utils.torch_private import multiplier_of, was_unscaled
 from pyfront._utils.warn import warn_caller
 from pyfront.backend.task_gradients import all_finite
-from pyfront.optimizer.bases import name_of
+from pyfront.optimizer.bases import name_of, refuse_layouts
 from pyfront.optimizer.roles import parameters_of
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ def check_gradients(optimizer: DelegatingOptimizer) -> None:
     Raises:
         RuntimeError: it is still scaled by the scaler that ``backward`` was given.
         ValueError: a scalar of ``scalarize`` has brought what is not finite.
+        TypeError: a sparse or dense one that the base does not take.
 
     Warns:
         UserWarning: no decision has made it, for the first time.
     """
     shared = optimizer._shared
     _check_unscaled(shared.scaler)
+    refuse_layouts(optimizer.base)
     if shared.scalars.arrived:
         _check_finite(optimizer)
     elif not (shared.scalars.filled or shared.warned):

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyfront
+from pyfront.optimizer.bases import DENSE_ALONE
 
 ROWS, WIDTH = 60, 4
 
@@ -267,3 +268,47 @@ def test_nothing_as_large_as_the_table_is_made(name):
                 opt.backward(net.losses(seed))
     assert 0 < largest.bytes < table / 50
     opt.step()
+
+
+@pytest.mark.parametrize("kind", DENSE_ALONE)
+def test_a_base_that_takes_no_sparse_gradient_says_what_to_do(kind):
+    if not hasattr(torch.optim, kind):
+        pytest.skip(f"this torch has no torch.optim.{kind}")
+    net = Recommender(True, torch.float32)
+    before = copy.deepcopy(net.state_dict())
+    matrices = [p for p in net.parameters() if p.ndim == 2]  # of which alone Muon takes any
+    first = torch.optim.SGD([p for p in net.parameters() if p.ndim != 2], lr=0.1)
+    opt = pyfront.MGDA([first, getattr(torch.optim, kind)(matrices)])
+    message = rf"{kind} takes no sparse gradient, and that of its parameter 0 \(shape \[60, 4\]\)"
+    with pytest.raises(TypeError, match=message + ".*SparseAdam.*sparse=False"):
+        opt.step(net.losses(0))
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+    dense = Recommender(False, torch.float32)
+    params = [p for p in dense.parameters() if p.ndim == 2]
+    pyfront.MGDA(getattr(torch.optim, kind)(params)).step(dense.losses(0))
+
+
+def test_torch_itself_refuses_them():
+    p = nn.Parameter(torch.ones(3, 2))
+    for kind in ("SGD", "Adagrad", *DENSE_ALONE):
+        if hasattr(torch.optim, kind):
+            base = getattr(torch.optim, kind)([p], lr=0.1)
+            p.grad = torch.eye(3, 2).to_sparse(1)
+            if kind not in DENSE_ALONE:
+                base.step()
+                continue
+            with pytest.raises(RuntimeError, match="does not support sparse"):
+                base.step()
+
+
+def test_sparse_adam_takes_no_dense_gradient():
+    net = Recommender(True, torch.float32)
+    opt = pyfront.MGDA(torch.optim.SparseAdam(net.tables()))
+    before = net.users.weight.detach().clone()
+    first, second = net.losses(0)
+    message = r"SparseAdam takes no dense gradient, and that of its parameter 0 \(shape \[60, 4\]"
+    with pytest.raises(TypeError, match=message):
+        opt.step([first, second + net.users.weight.square().mean()])
+    assert torch.equal(net.users.weight, before)
+    opt.step(net.losses(0))
