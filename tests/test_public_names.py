@@ -46,6 +46,20 @@ def test_every_page_is_in_the_navigation():
     assert pages == {page for page in pages if f" {page}\n" in navigation}
 
 
+def test_every_link_of_a_page_leads_to_a_file_that_the_site_has():
+    root = PAGES.parents[1]
+    for page in PAGES.parent.rglob("*.md"):
+        for link in re.findall(r"\]\(([\w./-]+\.\w+)(?:#[\w-]+)?\)", page.read_text("utf-8")):
+            target = (page.parent / link).resolve()
+            notebook = target.with_suffix(".ipynb")
+            if target.is_relative_to(PAGES.parent):
+                assert target.exists() or notebook.exists(), (page.name, link)
+            else:
+                shown = re.fullmatch(r"(examples|bench)/.*\.(py|md)", str(target.relative_to(root)))
+                assert shown, (page.name, link)
+                assert target.exists() or not (root / "bench").exists(), (page.name, link)
+
+
 def listed():
     """The names that pages of the reference list under a class; those of all methods' base."""
     found = set()

@@ -12,20 +12,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 from notebook import as_markdown  # from this folder
 
 ROOT = Path(__file__).parents[2]
-ALSO = ("CHANGELOG.md", "bench/README.md", "bench/control.md", "bench/gpu.md")
+FOLDERS = ("examples", "bench")  # whose code and pages are shown
+PAGES = ("CHANGELOG.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("bench/*.md")))
 LINK = re.compile(r"\]\((\.{0,2}[\w./-]+\.(?:md|py))(#[\w-]+)?\)")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add examples as pages that show their code, notebooks with their results, and more."""
-    for path in sorted(ROOT.glob("examples/*.py")):
-        code = path.read_text("utf-8")
-        page = f"# examples/{path.name}\n\n```python\n{code}```\n"
-        files.append(File.generated(config, f"examples/{path.stem}.md", content=page))
+    """Add code as pages that show it, notebooks with their results, and pages from elsewhere."""
+    for folder in FOLDERS:
+        for path in sorted(ROOT.glob(f"{folder}/**/*.py")):
+            name, code = path.relative_to(ROOT), path.read_text("utf-8")
+            page = f"# {name}\n\n```python\n{code}```\n"
+            files.append(File.generated(config, f"{name}.md", content=page))
     for path in sorted(ROOT.glob("docs/*.ipynb")):
         page = as_markdown(path)
         files.append(File.generated(config, f"{path.stem}.md", content=page))
-    for name in ALSO:
+    for name in PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     return files
 
@@ -38,12 +40,12 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
     def lead(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(folder, link[1]))
-        known = target in ALSO or target.startswith("examples/")
         if target.startswith("docs/"):
             target = target.removeprefix("docs/")
-        elif not known:
+        elif target.startswith(FOLDERS) and target.endswith(".py"):
+            target += ".md"
+        elif target not in PAGES:
             return link[0]  # which the strict build then refuses
-        target = re.sub(r"^(examples/\w+)\.py$", r"\1.md", target)
         return f"]({posixpath.relpath(target, here or '.')}{link[2] or ''})"
 
     return LINK.sub(lead, markdown)
