@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pyfront import functional
 from pyfront.gradients.columns_engine import ColumnsEngine
+from pyfront.gradients.engines import choose_engine, keeps_rows
 from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.replay import Replay
 
@@ -236,3 +237,14 @@ def test_checkpoints_without_reentrance(two_heads):
         (c, _), losses = squares(compute, params, closure)
         expected = functional.gramian(rows_of(losses, params)).numpy()
         np.testing.assert_allclose(c, expected, rtol=1e-5)
+
+
+def test_several_processes_are_refused_by_name():
+    x = nn.Parameter(torch.ones(2))
+    losses = [x.sum(), (x**2).sum()]
+    with pytest.raises(ValueError, match="engine='columns': with process_group C is that of"):
+        choose_engine("columns", losses, replicas=True)
+    with pytest.raises(ValueError, match="engine='columns': sharded parameters need 'steal'"):
+        choose_engine("columns", losses, sharded=True)
+    assert type(choose_engine("columns", losses)) is ColumnsEngine
+    assert not keeps_rows("columns") and keeps_rows("auto") and keeps_rows("steal")
