@@ -57,6 +57,7 @@ def around():
         **{"opt": pyfront.EPO(base, [0.7, 0.3]), "losses": compute_losses(model, loader[0])},
         **{"compute_losses": compute_losses, "train": train},
         "losses_of": lambda outputs, y: [mse_loss(*pair) for pair in zip(outputs, y, strict=True)],
+        **{"preference": [0.7, 0.3], "closure": lambda: compute_losses(model, loader[0])},
         "preferences": [[0.2, 0.8], [0.8, 0.2]],
     }
 
