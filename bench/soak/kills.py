@@ -12,11 +12,10 @@ import argparse
 import contextlib
 import functools
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,8 +24,8 @@ import torch
 
 import pyfront
 
-RUNS = [(float(k), 1.0) for k in range(1, 41)]
-STEPS = 150
+RUNS = [(k / 41, (41 - k) / 41) for k in range(1, 41)]
+STEPS = 100
 
 
 def train(preference: tuple[float, ...], *, folder: Path) -> pyfront.Solution:
@@ -84,28 +83,24 @@ def disturbed(folder: Path, choice: random.Random, kills: dict[str, int], limit:
     saved = {path.name for path in kept.glob("*.json")}
     done = {str(r[0]) for r in RUNS if name_of(r) in saved}
     before = len(calls(folder))
-    parent = subprocess.Popen(
-        [sys.executable, __file__, "--sweep", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    parent = start(folder)
     workers: set[int] = set()
     # a place in the sweep, not a time, so that a slow machine gets on too
-    seen, calm = before, choice.randint(1, 12)
-    while parent.poll() is None:
+    seen, calm = before, choice.randint(1, 6)
+    while parent.is_alive():
         workers |= set(children(parent.pid))
         time.sleep(0.01)
         if len(calls(folder)) - seen < calm or sum(kills.values()) >= limit:
             continue
-        time.sleep(choice.uniform(0.0, 0.5))
-        seen, calm = len(calls(folder)), choice.randint(1, 12)
+        time.sleep(choice.uniform(0.0, 0.3))
+        seen, calm = len(calls(folder)), choice.randint(1, 6)
         running = children(parent.pid)
-        if choice.random() < 0.5 and running:
+        if choice.random() < 0.75 and running:
             kills["workers"] += kill(choice.choice(running))
         else:
             kills["parents"] += kill(parent.pid)
             break
-    parent.wait()
+    parent.join()
     wait_until_gone(workers)
     begun = calls(folder)[before:]
     if again := done & set(begun):
@@ -117,6 +112,20 @@ def disturbed(folder: Path, choice: random.Random, kills: dict[str, int], limit:
         raise AssertionError(f"{folder}: saved runs are gone: {sorted(left)}")
 
 
+def start(folder: Path) -> multiprocessing.process.BaseProcess:
+    """A sweep in a process of its own, which has imported torch before it is forked."""
+    process = multiprocessing.get_context("fork").Process(target=quiet_sweep, args=(folder,))
+    process.start()
+    return process
+
+
+def quiet_sweep(folder: Path) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sweep(folder)
+
+
 def name_of(run: tuple[float, ...]) -> str:
     return f"{pyfront.sweeps.runs.digest(run).hex()[:20]}.json"
 
@@ -125,19 +134,15 @@ def main(arguments: list[str] | None = None) -> dict[str, int]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sweep", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.sweep:
-        sweep(options.sweep)
-        return {}
     choice = random.Random(options.seed)
     kills = {"workers": 0, "parents": 0}
     folders = starts = 0
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "undisturbed"
         alone.mkdir()
-        quiet = functools.partial(train, folder=alone)
-        expected = pyfront.sweep(quiet, RUNS, workers=0, progress=False)
+        start(alone).join()
+        expected = sweep(alone)  # loaded: no thread of autograd may start before a fork
         while sum(kills.values()) < options.kills:
             folder = Path(place) / str(folders)
             folder.mkdir()
