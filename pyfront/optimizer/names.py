@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -21,6 +21,7 @@ __all__ = [
     "by_position",
     "call_by_position",
     "errors_by_name",
+    "errors_by_place",
     "losses_by_position",
 ]
 
@@ -94,20 +95,29 @@ def call_by_position(
     return Call(losses, tasks=tasks, **given)
 
 
-@contextmanager
-def errors_by_name(tasks: tuple[str, ...] | None) -> Iterator[None]:
+def errors_by_name(tasks: tuple[str, ...] | None) -> AbstractContextManager[None]:
     """Let errors say ``losses['depth']`` in place of ``losses[1]``."""
+    return _renamed([repr(task) for task in tasks or ()])
+
+
+def errors_by_place(places: Sequence[int]) -> AbstractContextManager[None]:
+    """Let errors about the tasks present say ``losses[2]`` in place of ``losses[1]``."""
+    return _renamed([str(place) for place in places])
+
+
+@contextmanager
+def _renamed(keys: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, RuntimeError) as error:
-        if tasks and len(error.args) == 1 and isinstance(error.args[0], str):
-            error.args = (_named(error.args[0], tasks),)
+        if keys and len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (_with_keys(error.args[0], keys),)
         raise
 
 
-def _named(text: str, tasks: tuple[str, ...]) -> str:
+def _with_keys(text: str, keys: Sequence[str]) -> str:
     def name(match: re.Match[str]) -> str:
         task = int(match[2])
-        return f"{match[1]}[{tasks[task]!r}]" if task < len(tasks) else match[0]
+        return f"{match[1]}[{keys[task]}]" if task < len(keys) else match[0]
 
     return re.sub(r"\b(losses|second|preference)\[(\d+)\]", name, text)

@@ -14,6 +14,7 @@ from pyfront.gradients.engine import weighted_gradient
 from pyfront.gradients.graph import share_a_graph
 from pyfront.gradients.product_checks import Verified
 from pyfront.gradients.products import Products, gramian_product
+from pyfront.optimizer.names import errors_by_place
 from pyfront.report import Report
 
 if TYPE_CHECKING:
@@ -78,18 +79,19 @@ def _of_one_batch(step: Step, report: Report, along: Row | None) -> tuple[Row, F
     if replay is not None:
         replay.unit = batch.unit
         replay.differentiates = method.verified.differentiates
-    product = gramian_product(
-        batch.losses[:m],
-        step.params,
-        report.weights,
-        products=method.products,
-        replay=replay,
-        along=along,
-        engine=step.engine,
-        retain_graph=retain_graph,
-        verified=method.verified,
-        processes=step.processes,
-    )
+    with errors_by_place(batch.presence.places):
+        product = gramian_product(
+            batch.losses[:m],
+            step.params,
+            report.weights,
+            products=method.products,
+            replay=replay,
+            along=along,
+            engine=step.engine,
+            retain_graph=retain_graph,
+            verified=method.verified,
+            processes=step.processes,
+        )
     if replay is not None:
         method.verified.differentiates = replay.differentiates
     if not batch.scaled and not np.isfinite(product.values).all():

@@ -473,3 +473,11 @@ def test_smoothed_weights_of_tasks_that_are_alone_stay_what_they_were():
     assert alone[1] == pytest.approx(running[1].item(), rel=1e-12) and running[1] < 0.9
     both = opt.step(net.losses(6, [0, 1])).weights
     assert both.sum() == pytest.approx(running[:2].sum().item(), rel=1e-3)
+
+
+def test_errors_of_products_name_the_place_among_all_tasks():
+    net = Net()
+    opt = pyfront.SingleLoopMGDA(adam(net), products="forward")
+    batches = iter(range(10))
+    with pytest.raises(ValueError, match=r"closure: losses\[1\] was .* when called again"):
+        opt.step(lambda: net.losses(next(batches), [1, 2]))
