@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pyfront._utils.extras import DISTRIBUTION
+
 
 def version(distribution):
     try:
@@ -31,7 +33,7 @@ def commit():
 def record(request, commit):
     torch.set_num_threads(1)
     if "benchmark" in request.fixturenames:
-        names = ("pyfront", "torch", "numpy", *getattr(request.module, "COMPETITORS", ()))
+        names = (DISTRIBUTION, "torch", "numpy", *getattr(request.module, "COMPETITORS", ()))
         request.getfixturevalue("benchmark").extra_info.update(
             commit=commit, threads=1, versions={name: version(name) for name in names}
         )

@@ -89,8 +89,9 @@ HERE = [entry for entry in plain_blocks() if runs_elsewhere(entry[0], entry[2]) 
 
 
 def test_tests_of_the_other_blocks_exist():
+    away = not (DOCS.parent / "pyproject.toml").exists()  # where tests that need the source are not
     for test in ELSEWHERE.values():
-        assert (Path(__file__).parent / test).exists()
+        assert away or (Path(__file__).parent / test).exists()
     assert len(HERE) >= 9
 
 
