@@ -186,7 +186,7 @@ def min_norm_weights(gramian: MatrixLike) -> MinNormWeights:
     Source: Sener and Koltun 2018; Lin et al. 2019, eq. (14); solved by Wolfe's nearest-point method
     (Wolfe 1976) instead of plain Frank-Wolfe, so that it ends at machine precision.
     """
-    if isinstance(gramian, Tensor) and _fits_its_device(gramian):
+    if isinstance(gramian, Tensor) and devices.can_solve(gramian):
         return _min_norm_on_device(gramian)
     solution = min_norm(matrix("gramian", gramian))
     weights = _beside(torch.from_numpy(solution.weights), gramian)
@@ -325,17 +325,6 @@ def pareto_mtl_weights(
     epsilon = number("epsilon", epsilon, lowest=0.0)
     report = pareto_mtl(values, c, vectors, index, phase, epsilon)
     return replace(report, weights=_beside(report.weights, gramian))
-
-
-def _fits_its_device(gramian: Tensor) -> bool:
-    """Whether this Gramian is on a CUDA device that can solve for its weights."""
-    return bool(
-        gramian.is_cuda
-        and not gramian.is_complex()
-        and gramian.dim() == 2
-        and devices.cuda_available()
-        and gramian.shape[0] <= devices.most_weights(gramian.device)
-    )
 
 
 def _min_norm_on_device(gramian: Tensor) -> MinNormWeights:

@@ -21,6 +21,7 @@ __all__ = [
     "STATUSES",
     "Availability",
     "Decision",
+    "can_solve",
     "capturing",
     "combine",
     "cuda_available",
@@ -150,6 +151,17 @@ def combine(table: _core.TensorTable, weights: Tensor, direction: Sequence[Tenso
 def most_weights(device: torch.device) -> int:
     """Return the most weights that a min-norm problem on a CUDA device can have."""
     return _core.device_most_weights(_index(device))
+
+
+def can_solve(gramian: Tensor) -> bool:
+    """Return whether this Gramian is on a CUDA device that can solve for its weights."""
+    return bool(
+        gramian.is_cuda
+        and not gramian.is_complex()
+        and gramian.dim() == 2
+        and cuda_available()
+        and gramian.shape[0] <= most_weights(gramian.device)
+    )
 
 
 def min_norm(c: Tensor, losses: Tensor | None = None) -> Decision:

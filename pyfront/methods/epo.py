@@ -11,10 +11,10 @@ from pyfront._utils.arguments import FloatArray, VectorLike, choice, number
 from pyfront.backend.solvers import Descent, epo
 from pyfront.methods._units import Units
 from pyfront.optimizer.bases import Base
-from pyfront.optimizer.method import Domain
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, one_of
+from pyfront.optimizer.preference import Domain
 from pyfront.report import Report
 
 __all__ = ["EPO"]

@@ -16,10 +16,11 @@ from pyfront.control.suggestion import suggestion
 from pyfront.functional import non_uniformity
 from pyfront.methods._units import Units
 from pyfront.optimizer.bases import Base
-from pyfront.optimizer.method import Domain, Needs, require_one_each
+from pyfront.optimizer.method import Needs, require_one_each
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, at_least, number_in, one_of
+from pyfront.optimizer.preference import Domain
 from pyfront.optimizer.presence import Presence, rarity
 from pyfront.report import Report
 

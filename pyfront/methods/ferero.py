@@ -21,9 +21,9 @@ from pyfront.methods._product_method import ProductMethod, ProductOptions
 from pyfront.methods._units import Units
 from pyfront.optimizer.bases import Base
 from pyfront.optimizer.delegating import Memory
-from pyfront.optimizer.method import Domain
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import Option, number_in
+from pyfront.optimizer.preference import Domain
 from pyfront.optimizer.presence import Presence
 from pyfront.report import Report
 

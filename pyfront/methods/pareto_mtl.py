@@ -11,8 +11,9 @@ from torch import Tensor
 from pyfront._utils.arguments import FloatArray, MatrixLike, boolean, choice
 from pyfront._utils.loss_space import as_reference_vectors, check_index
 from pyfront.backend import cuda as devices
-from pyfront.backend.cuda import PHASES, Decision
+from pyfront.backend.cuda import Decision
 from pyfront.backend.solvers import ParetoMtlPhase, pareto_mtl
+from pyfront.methods._feasibility import AVERAGE, as_numbers, from_numbers, is_inside
 from pyfront.methods._regions import alternating, least, rows_of, vectors_among, with_first
 from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.bases import Base
@@ -23,8 +24,6 @@ from pyfront.optimizer.presence import Presence
 from pyfront.report import Report
 
 __all__ = ["ParetoMTL"]
-
-AVERAGE = 0.9  # of the losses on which feasibility is judged
 
 
 class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
@@ -228,8 +227,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
     def weights_solved_for(self, tasks: int, goal: FloatArray | None) -> int:
         """Return one per task, and one per constraint."""
-        assert goal is not None
-        return tasks + len(goal) - 1
+        return tasks + (0 if goal is None else len(goal)) - 1
 
     def decide_on_device(
         self, losses: Tensor, gramian: Tensor | None, preference: FloatArray | None
@@ -238,12 +236,11 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         assert gramian is not None and preference is not None and self.index is not None
         state = self._state_on(losses)
         self._on_host = False
-        if preference is not self._vectors:
+        on_device = self._device_vectors if preference is self._vectors else None
+        if on_device is None or on_device.device != losses.device:
             on_device = devices.to_device(preference, losses.device)
-        else:
-            if self._device_vectors is None or self._device_vectors.device != losses.device:
-                self._device_vectors = devices.to_device(preference, losses.device)
-            on_device = self._device_vectors
+            if preference is self._vectors:
+                self._device_vectors = on_device
         return devices.pareto_mtl(
             losses,
             gramian,
@@ -261,31 +258,16 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         state = self._device_state
         if state is None or state.device != losses.device:
             self._read_state()
-            state = devices.to_device(self._state_values(losses.numel()), losses.device)
+            state = devices.to_device(
+                as_numbers(self.memory, losses.numel(), self._first_phase), losses.device
+            )
             self._device_state = state
         return state
 
-    def _state_values(self, tasks: int) -> FloatArray:
-        memory = self.memory
-        default = "feasibility" if self.warmup_steps > 0 else "descent"
-        phase = float(PHASES.index(memory.get("phase", default)))
-        counts = [phase, memory.get("warmup", 0.0), memory.get("feasible", -1.0)]
-        mean = [x or 0.0 for x in memory.get("mean_losses", [0.0] * tasks)]  # None: no data yet
-        return np.array([*counts, *mean], dtype=np.float64)
-
     def _read_state(self) -> None:
         """Take into memory what a device has decided since."""
-        if self._device_state is None or self._on_host:
-            return
-        phase, steps, feasible, *mean = self._device_state.tolist()
-        memory = self.memory
-        memory["phase"] = PHASES[int(phase)]
-        if steps > 0.0:
-            taken = int(steps) - int(memory.get("warmup", 0))
-            seen = [count + taken for count in memory.get("seen", [0] * len(mean))]
-            memory.update(warmup=int(steps), mean_losses=mean, seen=seen)
-        if feasible >= 0.0:
-            self.memory["feasible"] = feasible > 0.0
+        if self._device_state is not None and not self._on_host:
+            self.memory.update(from_numbers(self._device_state.tolist(), self.memory))
 
     def memory_to_save(self) -> Memory:
         """Return the memory with the phase that a device keeps."""
@@ -304,7 +286,8 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
     def publish(self) -> None:
         """Tell the device what the memory holds; in place, where a CUDA graph may read it."""
         if self._device_state is not None:
-            values = self._state_values(self._device_state.numel() - 3)
+            tasks = self._device_state.numel() - 3
+            values = as_numbers(self.memory, tasks, self._first_phase)
             self._device_state.copy_(torch.from_numpy(values))
         self._on_host = False
 
@@ -314,15 +297,13 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
         Example:
             >>> x = torch.nn.Parameter(torch.tensor([1.0, 0.5]))
-            >>> vectors = [[0.0, 1.0], [1.0, 0.0]]
-            >>> opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), vectors, 1)
+            >>> opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), [[0.0, 1.0], [1.0, 0.0]], 1)
             >>> opt.phase
             'feasibility'
             >>> opt.phase = "convergence"
         """
         self._read_state()
-        default = "feasibility" if self.warmup_steps > 0 else "descent"
-        phase: ParetoMtlPhase = self.memory.get("phase", default)
+        phase: ParetoMtlPhase = self.memory.get("phase", self._first_phase)
         return phase
 
     @phase.setter
@@ -334,15 +315,16 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         self.publish()
 
     @property
+    def _first_phase(self) -> ParetoMtlPhase:
+        return "feasibility" if self.warmup_steps > 0 else "descent"
+
+    @property
     def feasible(self) -> bool | None:
         """Whether the feasibility phase ended in the region; None before it has ended.
 
         Example:
             >>> x = torch.nn.Parameter(torch.tensor([1.0, 0.5]))
-            >>> vectors = [[0.0, 1.0], [1.0, 0.0]]
-            >>> opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), vectors, 1)
-            >>> opt.feasible is None
-            True
+            >>> opt = ParetoMTL(torch.optim.SGD([x], lr=0.1), [[0.0, 1.0], [1.0, 0.0]], 1)
             >>> report = opt.step([x[0] ** 2, x[1] ** 2])
             >>> opt.feasible  # (1, 0.25) is nearer to (1, 0) than to (0, 1)
             True
@@ -356,16 +338,13 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
 
         Where a task has no data nothing says whether the losses are in the region.
         """
-        memory = self.memory
-        steps = int(memory.get("warmup", 0)) + 1
+        steps = int(self.memory.get("warmup", 0)) + 1
         before = self.recalled("mean_losses", np.zeros_like(losses))
         mean = AVERAGE * before + (1.0 - AVERAGE) * losses
         seen = [int(count) + 1 for count in self.recalled("seen", np.zeros_like(losses))]
-        memory.update(warmup=steps, mean_losses=mean.tolist(), seen=seen)
-        inside = False
-        if complete := self.present is None or self.present.complete:
-            unbiased = mean / np.array([1.0 - AVERAGE**count for count in seen])
-            inside = bool((unbiased @ (vectors - vectors[0]).T <= 0.0).all())
+        self.memory.update(warmup=steps, mean_losses=mean.tolist(), seen=seen)
+        complete = self.present is None or self.present.complete
+        inside = complete and is_inside(mean, seen, vectors)
         if inside or (complete and status == "stationary") or steps >= self.warmup_steps:
             # this step's weights are still kept after this: an age of 0 then makes the next decide
-            memory.update(phase="descent", feasible=inside, age=-1)
+            self.memory.update(phase="descent", feasible=inside, age=-1)

@@ -12,10 +12,11 @@ from pyfront._utils.warn import warn_caller
 from pyfront.backend.cuda import Decision
 from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.bases import Base
-from pyfront.optimizer.method import Domain, Needs
+from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions
+from pyfront.optimizer.preference import Domain
 from pyfront.report import Report
 
 __all__ = ["LinearScalarization"]

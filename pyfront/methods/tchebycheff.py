@@ -12,10 +12,11 @@ from pyfront._utils.arguments import FloatArray, VectorLike
 from pyfront._utils.simplex import tilted
 from pyfront.methods._units import Units
 from pyfront.optimizer.bases import Base
-from pyfront.optimizer.method import Domain, Needs
+from pyfront.optimizer.method import Needs
 from pyfront.optimizer.multi_task import MultiTaskOptimizer
 from pyfront.optimizer.names import NamedVector
 from pyfront.optimizer.options import CommonOptions, Option, number_in
+from pyfront.optimizer.preference import Domain
 from pyfront.report import Report
 
 __all__ = ["MirrorTchebycheff", "SmoothTchebycheff"]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
-from pyfront._utils.arguments import FloatArray
 from pyfront.optimizer.bases import Base, has_two_phases, name_of, needs_closure
+from pyfront.optimizer.memory import HasMemory
 from pyfront.optimizer.optimizer_list import OptimizerList
 from pyfront.optimizer.shared import Memory, Shared
 
@@ -20,7 +18,7 @@ __all__ = ["MEMORY", "DelegatingOptimizer", "Memory"]
 MEMORY = "pyfront"  # key of a checkpoint's first group under which our state travels
 
 
-class DelegatingOptimizer(torch.optim.Optimizer):
+class DelegatingOptimizer(HasMemory):
     """Forwards groups, state, hooks and checkpoints to a base optimizer, and owns none itself.
 
     Attributes that are not found here are looked up on the base, so that ``train()`` and ``eval()``
@@ -72,71 +70,6 @@ class DelegatingOptimizer(torch.optim.Optimizer):
                 f"neither {type(self).__name__} nor its base {name_of(self.base)} has an "
                 f"attribute {name!r}"
             ) from None
-
-    # ------------------------------------------------------------------------- the method's memory
-
-    @property
-    def memory(self) -> Memory:
-        """The method's own state, saved and restored with the base's.
-
-        Values are what JSON knows. They are replaced and never changed in place, so that a shallow
-        copy is a snapshot.
-        """
-        return self._shared.memory
-
-    @memory.setter
-    def memory(self, value: Memory) -> None:
-        self._shared.memory = value
-
-    @contextmanager
-    def drafting(self, draft: Memory, presence: Any) -> Any:
-        """Let the method work on ``draft``, for the tasks present; all is as before afterwards."""
-        before, self.memory = self.memory, draft
-        self._shared.presence = presence
-        try:
-            yield draft
-        finally:
-            self.memory, self._shared.presence = before, None
-
-    def recalled(self, name: str, default: FloatArray) -> FloatArray:
-        """Return what the memory holds under ``name`` if it is as long as ``default``.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
-            >>> opt.recalled("mean", np.zeros(2)).tolist()  # nothing yet: the default
-            [0.0, 0.0]
-            >>> opt.memory["mean"] = [1.0, 2.0]
-            >>> opt.recalled("mean", np.zeros(2)).tolist()
-            [1.0, 2.0]
-        """
-        kept = self.memory.get(name)
-        return default if kept is None or len(kept) != default.size else np.array(kept)
-
-    def learn(self, **entries: Any) -> None:
-        """Set entries of the memory when the step is taken, and not before.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
-            >>> report = opt.backward([x[0] ** 2, x[1] ** 2])
-            >>> opt.learn(level=3.0)  # within decide()
-            >>> opt.memory.get("level")
-            >>> opt.step()
-            >>> opt.memory["level"]
-            3.0
-        """
-        self.memory["learned"] = entries
-
-    def settled(self) -> Memory:
-        """Return a copy of the memory without what waits for the step."""
-        return {name: value for name, value in self.memory.items() if name != "learned"}
-
-    def take_learned(self) -> None:
-        """Set what :meth:`learn` was given last: the step has been taken."""
-        self.memory.update(self.memory.pop("learned", {}))
 
     # ---------------------------------------------------------------------------- the base's parts
 
@@ -296,47 +229,6 @@ class DelegatingOptimizer(torch.optim.Optimizer):
         self._mark()
         if memory is not None:
             self.memory_loaded(memory)
-
-    def memory_to_save(self) -> Memory:
-        """Return what a checkpoint keeps of the memory.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
-            >>> opt.memory_to_save()
-            {'method': 'MGDA'}
-        """
-        return self.memory
-
-    def memory_loaded(self, memory: Memory) -> None:
-        """Take over the memory of a checkpoint, which :meth:`check_memory` has passed.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1))
-            >>> opt.memory_loaded({"method": "MGDA", "mean": [1.0]})
-            >>> opt.memory["mean"]
-            [1.0]
-        """
-        self.memory = memory
-
-    def check_memory(self, memory: Memory) -> None:
-        """Raise a ``ValueError`` where the state of a checkpoint does not fit; any does here.
-
-        Args:
-            memory: of a checkpoint.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
-            >>> opt.check_memory({"method": "LinearScalarization", "preference": [1.0]})
-            Traceback (most recent call last):
-                ...
-            ValueError: state_dict: its preference has 1 entries, expected 2
-        """
 
     def __getstate__(self) -> dict[str, Any]:
         # a scheduler sets `step` on the instance, bound to the original: a copy must not keep it

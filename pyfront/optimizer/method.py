@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeAlias, Unpack, cast, get_args
+from typing import Any, ClassVar, Unpack, cast, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, require
-from pyfront._utils.loss_space import as_preference
-from pyfront._utils.read_only import read_only
 from pyfront.distributed.choose import processes_of
 from pyfront.distributed.processes import Processes
-from pyfront.front.solution import check_tasks
 from pyfront.optimizer.bases import Base, name_of
-from pyfront.optimizer.common_options import Needs, TakesCommonOptions
+from pyfront.optimizer.common_options import Needs
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.explain import explanation
-from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
+from pyfront.optimizer.names import NamedVector, errors_by_name
 from pyfront.optimizer.options import CommonOptions
+from pyfront.optimizer.preference import HasPreference
 from pyfront.optimizer.presence import Presence
 from pyfront.optimizer.product_pass import LearnsFromProducts
 from pyfront.optimizer.roles import (
@@ -31,12 +26,10 @@ from pyfront.optimizer.roles import (
 )
 from pyfront.report import Report
 
-__all__ = ["Domain", "Method", "Needs", "require_one_each"]
-
-Domain: TypeAlias = Literal["none", "optional", "nonnegative", "positive"]
+__all__ = ["Method", "Needs", "require_one_each"]
 
 
-class Method(TakesCommonOptions, ABC):
+class Method(HasPreference, ABC):
     """The contract of a method, on top of the optimizer that it wraps.
 
     A method implements :meth:`decide`. It may also refuse losses in :meth:`check_losses`, keep
@@ -61,7 +54,6 @@ class Method(TakesCommonOptions, ABC):
     """
 
     needs: ClassVar[Needs] = "gramian"
-    preference_domain: ClassVar[Domain] = "none"
     counts_one_off_calls: ClassVar[bool] = False  # whether calls with a goal of their own are kept
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -221,113 +213,6 @@ class Method(TakesCommonOptions, ABC):
             'ok'
         """
         return "ok"
-
-    # ---------------------------------------------------------------------- preference and tasks
-
-    @property
-    def preference(self) -> Tensor | None:
-        """r, [m] float64 as it was given, or None; read-only, and settable between steps.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
-            >>> opt.preference = [0.5, 0.5]
-            >>> opt.preference.tolist()
-            [0.5, 0.5]
-        """
-        r = self.memory.get("preference")
-        if r is None:
-            return None
-        advice = "preference: cannot be changed entry by entry; assign opt.preference = [...]"
-        return read_only(torch.tensor(r, dtype=torch.float64, device="cpu"), advice)
-
-    @preference.setter
-    def preference(self, value: NamedVector) -> None:
-        current = self.preference
-        values, tasks = self._by_position(value)
-        with errors_by_name(tasks):
-            r = self.checked_preference(values, None if current is None else current.numel())
-        self.memory.update(preference=r.tolist(), age=0)  # decide anew at the next step
-        if tasks is not None:
-            self.memory.update(tasks=list(tasks))
-
-    @property
-    def tasks(self) -> tuple[str, ...] | None:
-        """The names of the tasks in their order, as the preference or the first step gave them.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> base = torch.optim.SGD([x], lr=0.1)
-            >>> pyfront.LinearScalarization(base, {"segmentation": 0.7, "depth": 0.3}).tasks
-            ('segmentation', 'depth')
-        """
-        tasks = self.memory.get("tasks")
-        return None if tasks is None else tuple(tasks)
-
-    def _by_position(self, preference: Any) -> tuple[Any, tuple[str, ...] | None]:
-        """Return a preference in the order of the tasks, and their names where it has them."""
-        if not isinstance(preference, Mapping):
-            return preference, None
-        tasks = self.tasks or check_tasks(tuple(preference))
-        return by_position("preference", preference, tasks), tasks
-
-    @property
-    def num_tasks(self) -> int | None:
-        """m, as the preference or the last report has it; None where nothing tells.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
-            >>> opt.num_tasks
-            2
-        """
-        if (r := self.memory.get("preference")) is not None:
-            return len(r)
-        return None if self.report is None else self.report.weights.numel()
-
-    def checked_preference(self, value: VectorsLike, length: int | None = None) -> FloatArray:
-        """Return ``value`` as r, [m], if it is in the method's domain.
-
-        Args:
-            value: r, [m], by position.
-            length: m, where it is known.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
-            >>> opt.checked_preference([0.7, -0.3])
-            Traceback (most recent call last):
-                ...
-            ValueError: preference[1] = -0.3: must be finite and ≥ 0
-        """
-        if self.preference_domain == "none":
-            raise TypeError(f"preference: {type(self).__name__} takes none")
-        positive = self.preference_domain != "nonnegative"
-        return as_preference(value, positive=positive, length=length).copy()
-
-    @property
-    def report(self) -> Report | None:
-        """The report of the last call of ``backward``, or None.
-
-        Example:
-            >>> import pyfront
-            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-            >>> opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.75, 0.25])
-            >>> opt.report is None
-            True
-            >>> opt.step([x[0] ** 2, x[1] ** 2]) is opt.report
-            True
-        """
-        report: Report | None = self._shared.report
-        return report
-
-    @report.setter
-    def report(self, value: Report | None) -> None:
-        self._shared.report = value
 
     def __repr__(self) -> str:
         preference = "" if self.preference is None else f", preference={self.preference.tolist()}"

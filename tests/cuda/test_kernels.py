@@ -18,6 +18,7 @@ from samplers import SAMPLERS
 import pyfront
 from pyfront._utils.loss_space import as_reference_vectors
 from pyfront.backend import _core
+from pyfront.methods._feasibility import AVERAGE
 
 CAPACITY = 480  # words of a table
 SHARED_BYTES = 232448  # of a thread block of an H100
@@ -289,7 +290,7 @@ def test_pareto_mtl_takes_the_steps_of_the_class(harness, tasks, vectors, index,
             index=index,
             epsilon=epsilon,
             steps=8,
-            average=pyfront.methods.pareto_mtl.AVERAGE,
+            average=AVERAGE,
             rescale=rescale,
         )
         np.testing.assert_allclose(weights, expected.weights.numpy(), rtol=1e-13, atol=1e-15)
