@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import ManyHeads, residual
 from torch import nn
 from training_steps import adam, floor, torchjd
 
@@ -29,48 +30,6 @@ from pyfront.gradients.replay import Replay
 COMPETITORS = ("torchjd",)
 ROUNDS = int(os.environ.get("PRODUCTS_ROUNDS", "7"))
 TASKS = [int(m) for m in os.environ.get("PRODUCTS_TASKS", "8,20").split(",")]
-
-
-class Block(nn.Module):
-    def __init__(self, width, stride=1, grow=1):
-        super().__init__()
-        out = width * grow
-        self.body = nn.Sequential(
-            nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(),
-            nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out),
-        )  # fmt: skip
-        self.skip = nn.Identity() if grow == 1 else nn.Conv2d(width, out, 1, stride, bias=False)
-
-    def forward(self, x):
-        return torch.relu(self.body(x) + self.skip(x))
-
-
-class ManyHeads(nn.Module):
-    """A trunk and m classifiers of ten classes."""
-
-    def __init__(self, trunk, width, tasks, shape):
-        super().__init__()
-        self.trunk = trunk
-        self.heads = nn.ModuleList([nn.Linear(width, 10) for _ in range(tasks)])
-        self.x = torch.randn(shape)
-        self.targets = torch.randint(10, (tasks, shape[0]))
-
-    def losses(self):
-        z = self.trunk(self.x)
-        return [
-            nn.functional.cross_entropy(head(z), y)
-            for head, y in zip(self.heads, self.targets, strict=True)
-        ]
-
-
-def residual(tasks):
-    """Eight residual blocks, 64 to 512 wide (11 million parameters), on 16 × 16 pictures."""
-    trunk = nn.Sequential(
-        nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
-        Block(64), Block(64), Block(64, 2, 2), Block(128), Block(128, 2, 2), Block(256),
-        Block(256, 2, 2), Block(512), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-    return ManyHeads(trunk, 512, tasks, (64, 3, 16, 16))
 
 
 def mlp(tasks):

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from networks import residual, transformer
 from stopwatch import seconds
 from torch import nn
 from training_steps import adam, floor, torchjd
@@ -22,6 +23,7 @@ import pyfront
 
 COMPETITORS = ("torchjd", "cvxpy")
 ROUNDS = 41
+NETWORKS = {"resnet": residual, "transformer": transformer}  # m = 4
 
 
 class LeNet(nn.Module):
@@ -67,6 +69,11 @@ def make_problem(name):
     if name == "lenet":
         batch = (torch.randn(256, 1, 28, 28), torch.randint(10, (2, 256)))
         return LeNet(), batch, 2
+    if name in NETWORKS:
+        network = NETWORKS[name](4)
+        network.x, network.targets = network.x[:16], network.targets[:, :16]
+        network.losses = lambda batch, losses=network.losses: losses()
+        return network, None, 4
     tasks = int(name.removeprefix("mlp"))
     return Mlp(tasks), (torch.randn(128, 64), torch.randn(tasks, 128)), tasks
 
@@ -151,7 +158,8 @@ def paired(problem, contender):
     """
     steps = [CONTENDERS[name](*make_problem(problem)) for name in ("floor", contender)]
     times = [[], []]
-    for round_ in range(ROUNDS + 3):
+    rounds = 7 if problem in NETWORKS else ROUNDS  # a step of these takes long
+    for round_ in range(rounds + 3):
         for step, taken in zip(steps, times, strict=True):
             elapsed = seconds(step)
             if round_ >= 3:  # the first ones warm up
@@ -161,8 +169,10 @@ def paired(problem, contender):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.parametrize("problem", ["lenet", "mlp8", "mlp20"])
+@pytest.mark.parametrize("problem", ["lenet", "mlp8", "mlp20", *NETWORKS])
 def test_step(benchmark, problem, contender, threads):
+    if problem in NETWORKS and threads > 1:
+        pytest.skip("the large networks are measured with one thread alone")
     benchmark.group = f"step {problem} threads={threads}"
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -179,6 +189,6 @@ def test_step(benchmark, problem, contender, threads):
         threads=threads, ratio_to_floor=ratio, quartiles=(low, high), median_ms=milliseconds
     )
     print(
-        f"{problem:6} {contender:24} {threads} threads {milliseconds:8.2f} ms"
+        f"{problem:11} {contender:24} {threads} threads {milliseconds:8.2f} ms"
         f"   over floor {ratio:.3f} ({low:.3f} to {high:.3f})"
     )
