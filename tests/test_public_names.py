@@ -64,8 +64,8 @@ def listed():
     """The names that pages of the reference list under a class; those of all methods' base."""
     found = set()
     for page in PAGES.glob("*.md"):
-        for names in re.findall(r"members: \[(.*?)\]", page.read_text("utf-8")):
-            found.update(names.split(", "))
+        for names in re.findall(r"members:\s+\[(.*?)\]", page.read_text("utf-8"), re.DOTALL):
+            found.update(re.findall(r"\w+", names))
     return found
 
 
