@@ -6,9 +6,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 from pyfront._utils.tables import aligned
+from pyfront._utils.task_names import check_tasks
 from pyfront.front import files as front_files
 from pyfront.front.measured import MeasuredSolutions
-from pyfront.front.solution import Solution, check_tasks
+from pyfront.front.solution import Solution
 from pyfront.front.tables import solution_rows
 
 if TYPE_CHECKING:

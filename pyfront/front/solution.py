@@ -2,37 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pyfront._utils.arguments import finite_number, finite_numbers
 from pyfront._utils.tables import html_table
+from pyfront._utils.task_names import check_tasks
 
-__all__ = ["SPLIT_WORDS", "DataSplit", "Solution", "check_tasks"]
+__all__ = ["SPLIT_WORDS", "DataSplit", "Solution"]
 
 #: The part of the data on which losses were measured.
 DataSplit: TypeAlias = Literal["train", "test"]
 #: What stands before "losses" in tables and pictures.
 SPLIT_WORDS: dict[DataSplit, str] = {"train": "training", "test": "test"}
-
-
-def check_tasks(tasks: Any, count: int | None = None) -> tuple[str, ...]:
-    """Check names of tasks: different, not empty, and no numbers, which are places in tables.
-
-    Raises:
-        ValueError: anything else, or another number of names than `count`; names the entry.
-    """
-    if isinstance(tasks, str) or not isinstance(tasks, Sequence) or not tasks:
-        raise ValueError(f"tasks = {tasks!r}: expected a sequence of names")
-    for index, name in enumerate(tasks):
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"tasks[{index}] = {name!r}: expected a name")
-        if name.isdecimal():
-            raise ValueError(f"tasks[{index}] = {name!r}: expected a name, got a number")
-        if name in tasks[:index]:
-            raise ValueError(f"tasks[{index}] = {name!r}: the same as tasks[{tasks.index(name)}]")
-    if count is not None and len(tasks) != count:
-        raise ValueError(f"tasks: {len(tasks)} names for {count} tasks")
-    return tuple(tasks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from pyfront._utils.arguments import VectorLike, VectorsLike
-from pyfront.front.solution import check_tasks
+from pyfront._utils.task_names import check_tasks
 from pyfront.optimizer.batch import Losses
 from pyfront.optimizer.call import Call
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyfront._utils.arguments import FloatArray, VectorsLike
 from pyfront._utils.loss_space import as_preference
 from pyfront._utils.read_only import read_only
-from pyfront.front.solution import check_tasks
+from pyfront._utils.task_names import check_tasks
 from pyfront.optimizer.common_options import TakesCommonOptions
 from pyfront.optimizer.names import NamedVector, by_position, errors_by_name
 from pyfront.report import Report

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pyfront._utils.task_names import check_tasks
 from pyfront.front.front import Front
-from pyfront.front.solution import SPLIT_WORDS, DataSplit, check_tasks
+from pyfront.front.solution import SPLIT_WORDS, DataSplit
 from pyfront.plots.style import COLOURS, drawn_split, legend_below, method_styles, new_figure, plain
 from pyfront.report import Report
 
