@@ -224,23 +224,51 @@ def uneven(rank, world):
 UNEVEN = ["EPO", "PreferenceFeedback", "SingleLoopMGDA", "micro-batches", "fixed", "features"]
 
 
-def without_data(rank, world):
-    """Train where the second task has examples on rank 0 alone; on rank 1 its loss is NaN."""
+WITHOUT = ["MGDA", "EPO", "PreferenceFeedback", "SingleLoopMGDA", "scalar", "seldom", "fixed"]
+
+
+def without_data(rank, world, absent):
+    """Train where the second task has examples on rank 0 alone.
+
+    On rank 1 its loss is None, or NaN with a share of 0; rank 1 has nothing at all every third
+    step, when the third task has no data anywhere.
+    """
     found = {}
-    for name in ("MGDA", "PreferenceFeedback"):
+    for name in WITHOUT:
         model = ThreeHeads()
-        opt = METHODS[name](sgd(model.parameters()))
+        opt = METHODS[name if name in METHODS else "EPO"](sgd(model.parameters()))
         if world > 1:
             opt.process_group = dist.group.WORLD
-        for x in batches():
-            mine = part(x, rank, world)
-            losses = losses_of(model(mine)[1:], TARGETS)
-            losses[1] = losses_of(model(part(x, 0, 2) if rank == 0 else x[:0])[1:], TARGETS)[1]
-            if world > 1:
-                opt.step(losses, share=[8, 8 if rank == 0 else 0, 8])
+        weights = []
+        for step, x in enumerate(batches()):
+            nothing = name == "seldom" and step % 3 == 2
+            first = losses_of(model(part(x, 0, 2))[1:], TARGETS)
+            losses, more = losses_of(model(part(x, rank, world))[1:], TARGETS), {}
+            if world == 1:
+                losses = [first[0] if nothing else losses[0], first[1], losses[2]]
+            elif rank == 1 and absent == "None":
+                losses[1] = None
+            elif absent == "share=0":
+                losses[1] = losses[1] if rank == 0 else losses[1] * torch.nan
+                more = {"share": [8, 8 * (rank == 0), 8]}
+            if nothing:
+                losses[2] = None
+                if world > 1:
+                    losses = losses if rank == 0 else [None] * 3
+                    more = {"share": 8} if more else {}
+            if name == "fixed":
+                more["fixed"] = 0.01 * (model(part(x, rank, world))[0] ** 2).mean()
+            if name == "scalar":
+                opt.zero_grad()
+                opt.scalarize(losses, **more).backward()
+                opt.step()
             else:
-                opt.step(losses)
-        found[name] = {"parameters": [_full(p) for p in model.parameters()]}
+                opt.step(losses, **more)
+            weights.append(opt.report.weights)
+        found[name] = {
+            "parameters": [_full(p) for p in model.parameters()],
+            "weights": torch.stack(weights),
+        }
     return found
 
 

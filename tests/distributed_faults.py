@@ -137,6 +137,40 @@ def nobody_has_data(rank, bad):
     return opt, lambda: opt.step(losses(model, rank), share=[8, 0, 8])
 
 
+def nobody_has_any_loss(rank, bad):
+    _, opt = setup()
+    return opt, lambda: opt.step([None] * 3)
+
+
+def without(model, rank, bad):
+    found = losses(model, rank)
+    return [None if rank == bad and task == 1 else loss for task, loss in enumerate(found)]
+
+
+def absent_from_a_micro_batch(rank, bad):
+    model, opt = setup()
+    return opt, lambda: opt.accumulate(without(model, rank, bad))
+
+
+def absent_from_the_last_micro_batch(rank, bad):
+    model, opt = setup()
+    opt.accumulate(losses(model, rank))
+    return opt, lambda: opt.step(without(model, rank, bad))
+
+
+def absent_beside_features(rank, bad):
+    model, opt = setup()
+    z, *outputs = model(part(batches()[0], rank, 2))
+    found = losses_of(outputs, TARGETS)
+    found[1] = None if rank == bad else found[1]
+    return opt, lambda: opt.step(found, features=z)
+
+
+def absent_from_a_closure_of_products(rank, bad):
+    model, opt = setup("SingleLoopMGDA", products="forward")
+    return opt, lambda: opt.step(lambda: without(model, rank, bad))
+
+
 def nothing_said(rank, bad):
     model = ThreeHeads()
     opt = pyfront.MGDA(sgd(model.parameters()))
@@ -161,6 +195,17 @@ FAULTS = {
     other_start: (ValueError, "rank 1 holds other values of its parameters than rank 0"),
     bad_share: (ValueError, "rank 1: share[0] = -1"),
     nobody_has_data: (ValueError, "share: no process has data for losses[1]"),
+    nobody_has_any_loss: (ValueError, "losses: all are None"),
+    absent_from_a_micro_batch: (
+        ValueError,
+        "losses[1]: None on rank 1, with data on rank 0: micro",
+    ),
+    absent_from_the_last_micro_batch: (ValueError, "same places; give share=0"),
+    absent_beside_features: (
+        ValueError,
+        "losses[1]: None on rank 1, with data on rank 0: features",
+    ),
+    absent_from_a_closure_of_products: (ValueError, "with data on rank 0: products of a closure"),
     nothing_said: (RuntimeError, "group.WORLD"),
 }
 

@@ -115,9 +115,15 @@ def refusals(rank, world):
     mesh = init_device_mesh("cpu", (2,))
     cut = fully_shard(ThreeHeads(), mesh=mesh)
     both, one = opt(cut.parameters(), process_group=group), opt(cut.parameters())
+    bound = opt(cut.parameters(), upper_bound=True)
+    products = pyfront.SingleLoopMGDA(sgd(cut.parameters()))
     losses = losses_of(cut(batches()[0])[1:], TARGETS)
     note("a mesh and a group", lambda: both.step(losses))
     note("features", lambda: one.step(losses, features=losses[0] * 2))
+    note("upper bound", lambda: bound.step(losses))
+    note("second batch", lambda: products.step(losses, second=losses))
+    some = [loss if task != rank else None for task, loss in enumerate(losses)]
+    note("absent task", lambda: one.step(some))
     p = nn.Parameter(distribute_tensor(torch.ones(4), mesh, [Shard(0)]))
     beside = nn.Parameter(torch.full((2,), 1.0 + rank))
     note(

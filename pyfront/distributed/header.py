@@ -110,9 +110,16 @@ def disagreement(headers: Sequence[Header]) -> str | None:
 
 
 def fingerprint(params: Sequence[Tensor]) -> tuple[float, float]:
-    """Return Σ θ and Σ |θ| over all entries, in float64."""
-    sums = [(p.detach().double().sum(), p.detach().double().abs().sum()) for p in params]
-    return sum(a.item() for a, _ in sums), sum(b.item() for _, b in sums)
+    """Return Σ θ and Σ |θ| in float64, over entries that are numbers.
+
+    The places of a HyperNetwork's generated parameters hold NaN.
+    """
+    total = magnitude = 0.0
+    for p in params:
+        wide = p.detach().double()
+        total += wide.nansum().item()
+        magnitude += wide.abs().nansum().item()
+    return total, magnitude
 
 
 def hashed(*parts: object) -> float:

@@ -116,7 +116,7 @@ class BackwardPass(Method):
             with processes.entering():
                 self._shared.scalars.refuse_before("backward")
                 step = Step(self, call, processes)
-            step.meet()
+            step = step.meet()
             report, direction = step.run()
             report = step.commit(report, direction)
             self._shared.scalars.filled = True

@@ -63,6 +63,14 @@ def split_of(step: Step) -> Split | None:
         ValueError: features that are missing, or a graph that cannot be cut at them.
     """
     features, bound = step.call.features, step.method.upper_bound
+    if step.processes.sharded and (bound or features is not None):
+        what, instead = (
+            ("upper_bound", "set it to False") if bound else ("features", "leave it out")
+        )
+        raise ValueError(
+            f"{what}: the gradients of sharded parameters are made by hooks of whole backward "
+            f"passes, which do not stop at features; {instead}, or train replicas (process_group=)"
+        )
     if features is None:
         if bound and step.whole:
             raise ValueError("features: upper_bound needs the tensors that the trunk returned")

@@ -160,7 +160,7 @@ class MultiTaskOptimizer(BackwardPass):
             with processes.entering():
                 scalars.refuse_after_backward()
                 step = Step(self, call, processes, overwrites=False)
-            step.meet()
+            step = step.meet()
             scalar, report = scalar_of(step, self._arrived)
             step.commit_decision(report)
             scalars.hand_out(self.memory.get("learned"))
@@ -205,7 +205,7 @@ class MultiTaskOptimizer(BackwardPass):
             with processes.entering():
                 self._shared.scalars.refuse_before("accumulate")
                 step = Step(self, call, processes, whole=False)
-            step.meet()
+            step = step.meet()
             rows = row_passes(step, lambda row: row)  # averaged with the last ones
             self._shared.collected = Collected(rows, step.values, step.batch.unit, step.presence)
 

@@ -69,7 +69,8 @@ class Step:
         values: the unscaled losses to trade off, then the fixed one, where the arithmetic keeps
             them; with those of micro-batches before.
         sound: every value that has been looked at is finite.
-        goal: what the method decides towards: its preference, or the call's own.
+        goal_of_all: what the method decides towards: its preference, or the call's own.
+        goal: the part of it that is of the tasks present.
         one_off: the goal is the call's own, so that no weights carry over.
         due: the method decides anew; otherwise the weights of an earlier step are kept.
         product: C w where the method needs that, [m].
@@ -103,7 +104,8 @@ class Step:
         self.presence = presence_of(self)
         self.tasks = len(self.presence.places)
         self.arithmetic = self._arithmetic()
-        self.goal = self._goal() if whole else None
+        self.goal_of_all = self._goal_of_all() if whole else None
+        self.goal = self._goal()
         self.one_off = call.preference is not None
         self.sound = True
         self.values = self.arithmetic.values(plain, self.batch.names)
@@ -125,10 +127,9 @@ class Step:
         self.factors = np.ones(len(self.batch.losses))  # W n_i / N of this process, for each loss
         self.without_data: list[int] = []
 
-    def meet(self) -> None:
-        """Take the losses of all processes; what is wrong on one of them is raised on all."""
-        if self.processes.several:
-            meet(self)
+    def meet(self) -> Step:
+        """Return the step on the losses of all processes; what is wrong on one is raised on all."""
+        return meet(self) if self.processes.several else self
 
     # --------------------------------------------------------------------------------- the sequence
 
@@ -286,11 +287,15 @@ class Step:
 
     # ------------------------------------------------------------------------------------ the parts
 
+    def _goal_of_all(self) -> FloatArray | None:
+        self.method.check_tasks(self.presence.tasks)
+        return self.method.goal(self.call.preference, self.presence.tasks)
+
     def _goal(self) -> FloatArray | None:
-        method, presence = self.method, self.presence
-        method.check_tasks(presence.tasks)
-        goal = method.goal(self.call.preference, presence.tasks)
-        return goal if goal is None or presence.complete else method.goal_among(goal, presence)
+        goal, presence = self.goal_of_all, self.presence
+        if goal is None or presence.complete or not presence.places:
+            return goal
+        return self.method.goal_among(goal, presence)
 
     def _arithmetic(self) -> Arithmetic:
         if not self.batch.losses:  # the last micro-batch may have no data at all
@@ -311,7 +316,7 @@ class Step:
     def _is_due(self) -> bool:
         method = self.method
         kept = method.memory_among(method.memory, self.presence).get("weights", [])
-        known = len(kept) == self.tasks and not any(map(math.isnan, kept))
+        known = len(kept) == self.tasks > 0 and not any(map(math.isnan, kept))
         return not known or self.one_off or method.memory["age"] % method.every == 0
 
     def own_blocks(self, rows: Sequence[Row]) -> list[int] | None:

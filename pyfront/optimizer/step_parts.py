@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import require
 from pyfront.gradients.losses import loss_values, losses_present
+from pyfront.optimizer.agreement import NO_DATA
 from pyfront.optimizer.presence import Presence
 
 if TYPE_CHECKING:
@@ -32,10 +33,8 @@ def presence_of(step: Step) -> Presence:
                 "same places; give share=0 where a process has no data for a task"
             )
         presence = presence.union(before.places)
-    if step.whole and not presence.places:
-        raise ValueError(
-            "losses: all are None; a batch without data for any task has no direction, skip it"
-        )
+    if step.whole and not presence.places and not step.processes.several:
+        raise ValueError(NO_DATA)
     return presence
 
 
@@ -48,7 +47,11 @@ def second_of(step: Step) -> list[Tensor] | None:
     if step.call.second is None:
         return None
     if step.processes.sharded:
-        raise ValueError("second: a product of two batches cannot be taken of sharded parameters")
+        raise ValueError(
+            "second: the gradients of sharded parameters are made by hooks of whole backward "
+            "passes, which cannot be differentiated for a product of two batches; leave it out (C "
+            "is then that of one batch, by m passes), or train replicas (process_group=)"
+        )
     if step.method.track_rises:
         raise ValueError("second: not with track_rises, which needs the gradients of one batch")
     second, places, count = losses_present(step.call.second, name="second")

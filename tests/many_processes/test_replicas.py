@@ -37,8 +37,13 @@ def test_unequal_parts_of_a_batch_count_by_their_share(alone):
             same(found[name], alone[name])
 
 
-def test_a_task_may_have_data_in_one_process_alone():
-    expected = cases.without_data(0, 1)
-    for found in launch(cases.without_data, WORLD):
-        for name in found:
+@pytest.mark.parametrize("absent", ["None", "share=0"])
+def test_a_task_may_have_data_in_one_process_alone(absent):
+    expected = cases.without_data(0, 1, "")
+    first, second = launch(cases.without_data, WORLD, absent)
+    for name in cases.WITHOUT:
+        assert torch.equal(
+            first[name]["weights"].nan_to_num(), second[name]["weights"].nan_to_num()
+        )
+        for found in (first, second):
             same(found[name], expected[name])
