@@ -1,6 +1,7 @@
 """Accelerate: prepare, micro-batches, mixed precision, and a state that is saved and loaded.
 
-Run ``python examples/accelerate_loop.py``.
+Run ``python examples/accelerate_loop.py``, or ``torchrun --nproc-per-node 2`` on it: each process
+then takes its part of every batch.
 """
 
 from pathlib import Path
@@ -27,11 +28,15 @@ def train(
         cpu=True, gradient_accumulation_steps=micro_batches, mixed_precision=precision
     )
     model = TwoTasks()
-    opt = pyfront.EPO(torch.optim.Adam(model.parameters(), lr=0.02), PREFERENCE)
+    group = torch.distributed.group.WORLD  # None in one process; Accelerator() starts it
+    base = torch.optim.Adam(model.parameters(), lr=0.02)
+    opt = pyfront.EPO(base, PREFERENCE, process_group=group)
+    place, parts = accelerator.process_index, accelerator.num_processes
     model, prepared = accelerator.prepare(model, opt)
     if load is not None:
         accelerator.load_state(str(load))
-    for batch in batches(epochs):
+    for whole in batches(epochs):
+        batch = {name: values[place::parts] for name, values in whole.items()}
         with accelerator.accumulate(model):
             accelerator.backward(opt.scalarize(losses(model, batch)))
             prepared.step()

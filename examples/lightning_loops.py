@@ -36,9 +36,9 @@ class Automatic(lightning.LightningModule):
         return cast(pyfront.EPO, self.optimizers())
 
     def configure_optimizers(self) -> Any:
-        """Wrap Adam."""
+        """Wrap Adam; ``group.WORLD`` is None in one process."""
         base = torch.optim.Adam(self.parameters(), lr=0.02)
-        return pyfront.EPO(base, PREFERENCE)
+        return pyfront.EPO(base, PREFERENCE, process_group=torch.distributed.group.WORLD)
 
 
 class Manual(Automatic):
@@ -63,12 +63,16 @@ def trained(
     folder: str | Path,
     epochs: int,
     resume: str | None = None,
+    devices: int = 1,
     **options: Any,
 ) -> lightning.Trainer:
-    """Train a module on the CPU and return the trainer."""
+    """Train a module on the CPU and return the trainer.
+
+    ``devices=2, strategy="ddp"`` trains the same in two processes, each on half of every batch.
+    """
     trainer = lightning.Trainer(
         accelerator="cpu",
-        devices=1,
+        devices=devices,
         max_epochs=epochs,
         logger=CSVLogger(folder),
         log_every_n_steps=1,
@@ -78,7 +82,7 @@ def trained(
         **options,
     )
     samples = cast("Dataset[dict[str, Tensor]]", data())  # a list, which has all that is needed
-    loader = DataLoader(samples, batch_size=64 // BATCHES)
+    loader = DataLoader(samples, batch_size=64 // BATCHES // devices)
     trainer.fit(module, loader, ckpt_path=resume)
     return trainer
 

@@ -1,8 +1,9 @@
 """transformers' Trainer: several losses by one overridden method, and LoRA by peft.
 
-Run ``python examples/trainer.py``.
+Run ``python examples/trainer.py``, or ``torchrun --nproc-per-node 2 examples/trainer.py``.
 """
 
+import os
 import tempfile
 from typing import Any
 
@@ -46,11 +47,12 @@ def with_lora(seed: int = 0) -> nn.Module:
 
 
 def trainer(model: nn.Module, folder: str, epochs: int, **options: Any) -> TwoLossTrainer:
-    """Return a Trainer on the CPU."""
+    """Return a Trainer on the CPU, for this process or for one of those that torchrun starts."""
+    parts = options.get("gradient_accumulation_steps", 1) * int(os.environ.get("WORLD_SIZE", 1))
     arguments = TrainingArguments(
         folder,
         num_train_epochs=epochs,
-        per_device_train_batch_size=64 // BATCHES // options.get("gradient_accumulation_steps", 1),
+        per_device_train_batch_size=64 // BATCHES // parts,
         learning_rate=0.02,
         lr_scheduler_type="constant",
         max_grad_norm=0.0,
@@ -63,7 +65,8 @@ def trainer(model: nn.Module, folder: str, epochs: int, **options: Any) -> TwoLo
         **{"save_strategy": "no", **options},
     )
     base = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.02)
-    opt = pyfront.EPO(base, PREFERENCE)
+    # the arguments start the processes that torchrun has asked for; in a single one this is None
+    opt = pyfront.EPO(base, PREFERENCE, process_group=torch.distributed.group.WORLD)
     return TwoLossTrainer(model, opt, args=arguments, train_dataset=data(), eval_dataset=data())
 
 
