@@ -7,6 +7,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from distributed_cases import METHODS, TARGETS, R, ThreeHeads, batches, losses_of, part, sgd
+from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import pyfront
@@ -283,10 +285,31 @@ def traffic(rank, world):
         values = _reaching_all(model, rank)
         with Counting() as counting:
             opt.step(values)
-        counted[method] = {**counting.entries, "reducer": len(reduced)}
+        sent = {name: entries for name, entries in counting.entries.items() if entries}
+        counted[method] = {**sent, "reducer": len(reduced)}
     sum(_reaching_all(model, rank)).backward()
     counted["sum"] = len(reduced)
     return counted
+
+
+def sharded_traffic(rank, world):
+    """Return the entries that a step on FSDP2 sends, where parameters are gathered anew or kept."""
+    counted = {}
+    for method in ("MGDA", "PreferenceFeedback", "SingleLoopMGDA"):
+        for kept in (False, True):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+            for module in (model[0], model[2], model):
+                fully_shard(module, reshard_after_forward=not kept)
+            model[0].set_reshard_after_backward(not kept)
+            model[2].set_reshard_after_backward(not kept)
+            opt = METHODS[method](sgd(model.parameters()))
+            for x in batches()[:2]:
+                values = [(column**2).mean() + 0.1 for column in model(x).T[:3]]
+                with Counting() as counting:
+                    opt.step(values)
+            counted[method, kept] = list(counting.entries.values())
+    return counted, sum(p.numel() for p in model.parameters())
 
 
 def _reaching_all(model, rank):
@@ -302,22 +325,31 @@ def _reducer(reduced, bucket):
     return future
 
 
+COUNTED = {  # the place among the arguments of the tensor that is counted
+    "all_reduce": 0,
+    "all_gather": 1,
+    "broadcast": 0,
+}
+if hasattr(dist, "all_gather_single"):  # what fully_shard calls since torch 2.13
+    COUNTED.update({"all_gather_single": 0, "reduce_scatter_single": 1})
+else:
+    COUNTED.update({"all_gather_into_tensor": 0, "reduce_scatter_tensor": 1})
+
+
 class Counting:
     """Count the entries that collectives send in this process."""
 
-    NAMES = ("all_reduce", "all_gather", "broadcast")
-
     def __enter__(self):
-        self.entries = dict.fromkeys(self.NAMES, 0)
-        self.calls = dict.fromkeys(self.NAMES, 0)
-        self.before = {name: getattr(dist, name) for name in self.NAMES}
-        for name in self.NAMES:
+        self.entries = dict.fromkeys(COUNTED, 0)
+        self.calls = dict.fromkeys(COUNTED, 0)
+        self.before = {name: getattr(dist, name) for name in COUNTED}
+        for name in COUNTED:
             setattr(dist, name, self.counted(name))
         return self
 
     def counted(self, name):
         def call(*args, **options):
-            tensor = args[1] if name == "all_gather" else args[0]
+            tensor = [*args, *options.values()][COUNTED[name]]
             self.entries[name] += tensor.numel()
             self.calls[name] += 1
             return self.before[name](*args, **options)

@@ -19,3 +19,13 @@ def test_replicas_send_a_row_for_each_gradient_that_is_needed():
         assert counted["MGDA"] == sent(m * row)
         assert counted["PreferenceFeedback"] == counted["UncertaintyWeighting"] == sent(row)
         assert counted["SingleLoopMGDA"] == sent(row + 2 * m + 1)
+
+
+def test_shards_send_what_each_pass_of_fully_shard_does_and_the_gramian():
+    m, header = 3, 6 + len(FACTS) + 2 * CAPACITY
+    for counted, n in launch(cases.sharded_traffic, 2):
+        for (method, kept), sent in counted.items():
+            passes = 1 if method == "PreferenceFeedback" else m
+            gramian = 0 if method == "PreferenceFeedback" else m * m
+            gathered = 0 if kept else passes * n
+            assert sent == [gramian + 2, header, m, gathered, passes * n]
