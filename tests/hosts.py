@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 import pyfront
 
 STEPS, BATCH, TIMEOUT = 3, 8, 8
-LINK = "rate 20mbit burst 8kb limit 12kb"  # at most 5 ms in the queue
+SLOW = "rate 20mbit burst 8kb limit 12kb"  # at most 5 ms in the queue
 
 
 def trained(rank, world):
@@ -85,12 +85,17 @@ def obstacle():
     except subprocess.CalledProcessError as error:
         return f"network namespaces cannot be made here: {error.stderr.strip()}"
     try:
-        tool("tc", "-n", name(0), "qdisc", "add", *"dev lo root tbf".split(), *LINK.split())
+        limit(0, "lo", SLOW)
         return None
     except subprocess.CalledProcessError as error:
         return f"this kernel cannot limit a link: {error.stderr.strip()}"
     finally:
         tool("ip", "netns", "del", name(0))
+
+
+def limit(rank, device, how):
+    """Limit what a host sends."""
+    tool("tc", "-n", name(rank), "qdisc", "add", "dev", device, "root", "tbf", *how.split())
 
 
 def tool(*words):
@@ -100,7 +105,7 @@ def tool(*words):
 
 
 @contextlib.contextmanager
-def hosts():
+def hosts(link=SLOW):
     """Two namespaces, joined by one link; it is gone afterwards."""
     made = []
     try:
@@ -114,18 +119,17 @@ def hosts():
             tool(*inside, "addr", "add", f"{address(rank)}/24", "dev", "wire")
             tool(*inside, "link", "set", "wire", "up")
             tool(*inside, "link", "set", "lo", "up")
-            tool(
-                "tc", "-n", name(rank), "qdisc", "add", *"dev wire root tbf".split(), *LINK.split()
-            )
+            limit(rank, "wire", link)
         yield
     finally:
         for found in made:
             tool("ip", "netns", "del", found)
 
 
-def start(rank, folder):
+def start(rank, *arguments, script=__file__):
     """Return the process on a host."""
-    command = ["ip", "netns", "exec", name(rank), sys.executable, __file__, str(rank), str(folder)]
+    words = [sys.executable, str(script), str(rank), *map(str, arguments)]
+    command = ["ip", "netns", "exec", name(rank), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "wire"}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

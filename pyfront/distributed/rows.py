@@ -34,16 +34,18 @@ class Bucket:
 
     def filled(self, row: Row | None, ranks: int) -> tuple[Tensor, list[Tensor]]:
         """Return the memory with this process's part of the mean, and its views."""
-        flat = torch.zeros(self.entries + len(self.blocks), dtype=self.dtype, device=self.device)
+        flat = torch.empty(self.entries + len(self.blocks), dtype=self.dtype, device=self.device)
         views, start = [], 0
         for like in self.likes:  # in the parameter's own dense layout
             views.append(flat.as_strided(like.shape, like.stride(), start))
             start += like.numel()
         if row is None:
-            flat[self.entries :] = torch.nan
+            flat.fill_(torch.nan)
             return flat, views
         found = [(view, row[b]) for view, b in zip(views, self.blocks, strict=True)]
         there = [(view, _dense(g)) for view, g in found if g is not None]
+        if len(there) < len(found):
+            flat.zero_()
         if there:
             copy_all([view for view, _ in there], [g for _, g in there])
             flat.mul_(1.0 / ranks)

@@ -1,0 +1,121 @@
+"""A step on two replicas over the larger of its passes and its communication, and the update.
+
+    python bench/processes.py                two processes on one host, by gloo
+    python bench/processes.py --mbit 1000    two network namespaces on a link of this rate (as root)
+
+Each round times the m passes alone, the communication of m rows alone, the base's step alone and
+the whole step, in turn, as the slower process sees them; the medians of the rounds are printed, and
+the ratio's quartiles.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from stopwatch import seconds
+from torch import nn
+
+import pyfront
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import hosts
+import launch
+
+M = 3
+NAMES = ["passes", "communication", "update", "step"]
+
+
+def measured(rank, world, rounds, batch):
+    """Return the times [rounds, 4] of the slower process, and n."""
+    torch.manual_seed(0)
+    widths = [(256, 1024), (1024, 1024), (1024, 1024)]
+    trunk = nn.Sequential(*(part for a, b in widths for part in (nn.Linear(a, b), nn.Tanh())))
+    model = nn.Sequential(trunk, nn.Linear(1024, M))
+    params = list(model.parameters())
+    base = torch.optim.AdamW(params, lr=1e-4)
+    opt = pyfront.EPO(base, [0.5, 0.3, 0.2], process_group=dist.group.WORLD)
+    x, y = torch.randn(batch, 256), torch.randn(batch, M)
+    n = sum(p.numel() for p in params)
+    rows = [torch.zeros(n) for _ in range(M)]
+
+    def losses():
+        return list(((model(x) - y) ** 2).mean(0))
+
+    def passes():
+        found = losses()
+        for task, loss in enumerate(found):
+            torch.autograd.grad(loss, params, retain_graph=task + 1 < M)
+
+    def communication():
+        for work in [dist.all_reduce(row, async_op=True) for row in rows]:
+            work.wait()
+
+    calls = [passes, communication, base.step, lambda: opt.step(losses())]
+    for _ in range(2):
+        calls[-1]()
+    times = torch.zeros(rounds, len(calls), dtype=torch.float64)
+    for k in range(rounds):
+        for j in range(len(calls)):
+            call = (j + k) % len(calls)
+            dist.barrier()
+            times[k, call] = seconds(calls[call])
+    dist.all_reduce(times, op=dist.ReduceOp.MAX)
+    return times, n
+
+
+def on_link(mbit, rounds, batch):
+    """Return what `measured` does on two hosts."""
+    if why_not := hosts.obstacle():
+        sys.exit(why_not)
+    link = f"rate {mbit}mbit burst 256kb limit 4mb"
+    with tempfile.TemporaryDirectory() as folder, hosts.hosts(link):
+        start = partial(hosts.start, script=__file__)
+        processes = [start(rank, folder, rounds, batch) for rank in range(2)]
+        errors = [process.communicate()[1] for process in processes]
+        assert all(process.returncode == 0 for process in processes), errors
+        return torch.load(Path(folder) / "found.pt")
+
+
+def on_host(rank, folder, rounds, batch):
+    torch.set_num_threads(1)
+    address = f"tcp://{hosts.address(0)}:29500"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    found = measured(rank, 2, rounds, batch)
+    if rank == 0:
+        torch.save(found, Path(folder) / "found.pt")
+    dist.destroy_process_group()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mbit", type=int)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=256)
+    args = parser.parse_args()
+    if args.mbit is None:
+        times, n = launch.launch(measured, 2, args.rounds, args.batch)[0]
+    else:
+        times, n = on_link(args.mbit, args.rounds, args.batch)
+        sent = 4 * M * n  # bytes of float32: 2 (W - 1) / W rows each way for W = 2
+        print(f"on paper the link takes {8e3 * sent / (args.mbit * 1e6):.0f} ms")
+    print(f"n = {n:,}, m = {M}, {args.rounds} rounds, load {os.getloadavg()[0]:.1f}")
+    for name, column in zip(NAMES, times.T, strict=True):
+        print(f"{name:14} {1e3 * column.median():8.1f} ms")
+    compute, link, update, step = times.T
+    ratio = step / (torch.maximum(compute, link) + update)
+    low, middle, high = ratio.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
+    print(f"step / (max(passes, communication) + update) = {middle:.2f} ({low:.2f} to {high:.2f})")
+    naive = ((compute + link + update) / (torch.maximum(compute, link) + update)).median()
+    print(f"without overlap it would be {naive:.2f} or more")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 5 and sys.argv[1].isdigit():
+        on_host(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main()
