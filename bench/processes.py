@@ -2,6 +2,7 @@
 
     python bench/processes.py                two processes on one host, by gloo
     python bench/processes.py --mbit 1000    two network namespaces on a link of this rate (as root)
+    python bench/processes.py --mbit 1000 --shards    what a step with fully_shard sends on it
 
 Each round times the m passes alone, the communication of m rows alone, the base's step alone and
 the whole step, in turn, as the slower process sees them; the medians of the rounds are printed, and
@@ -19,6 +20,7 @@ import torch
 import torch.distributed as dist
 from stopwatch import seconds
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 
 import pyfront
 
@@ -68,24 +70,47 @@ def measured(rank, world, rounds, batch):
     return times, n
 
 
-def on_link(mbit, rounds, batch):
-    """Return what `measured` does on two hosts."""
+def sharded(rank, world, rounds, batch):
+    """Return bytes received and seconds per step with fully_shard, [rounds, 2], and n."""
+    torch.manual_seed(0)
+    widths = [(256, 1024), (1024, 1024), (1024, 1024), (1024, M)]
+    layers = [part for a, b in widths for part in (nn.Linear(a, b), nn.Tanh())]
+    model = nn.Sequential(*layers[:-1])
+    n = sum(p.numel() for p in model.parameters())
+    for layer in layers[:-1:2]:
+        fully_shard(layer)
+    fully_shard(model)
+    opt = pyfront.EPO(torch.optim.AdamW(model.parameters(), lr=1e-4), [0.5, 0.3, 0.2])
+    x, y = torch.randn(batch, 256), torch.randn(batch, M)
+    counter = Path("/sys/class/net/wire/statistics/rx_bytes")
+    found = torch.zeros(rounds, 2, dtype=torch.float64)
+    for k in range(-1, rounds):
+        dist.barrier()
+        before = int(counter.read_text())
+        took = seconds(lambda: opt.step(list(((model(x) - y) ** 2).mean(0))))
+        dist.barrier()
+        found[k, 0], found[k, 1] = int(counter.read_text()) - before, took
+    return found, n
+
+
+def on_link(mbit, what, rounds, batch):
+    """Return what a function of this file does on two hosts."""
     if why_not := hosts.obstacle():
         sys.exit(why_not)
     link = f"rate {mbit}mbit burst 256kb limit 4mb"
     with tempfile.TemporaryDirectory() as folder, hosts.hosts(link):
         start = partial(hosts.start, script=__file__)
-        processes = [start(rank, folder, rounds, batch) for rank in range(2)]
+        processes = [start(rank, folder, what, rounds, batch) for rank in range(2)]
         errors = [process.communicate()[1] for process in processes]
         assert all(process.returncode == 0 for process in processes), errors
         return torch.load(Path(folder) / "found.pt")
 
 
-def on_host(rank, folder, rounds, batch):
+def on_host(rank, folder, what, rounds, batch):
     torch.set_num_threads(1)
     address = f"tcp://{hosts.address(0)}:29500"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    found = measured(rank, 2, rounds, batch)
+    found = globals()[what](rank, 2, rounds, batch)
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")
     dist.destroy_process_group()
@@ -96,11 +121,22 @@ def main():
     parser.add_argument("--mbit", type=int)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--shards", action="store_true")
     args = parser.parse_args()
+    if args.shards:
+        found, n = on_link(args.mbit, "sharded", args.rounds, args.batch)
+        received, took = found.median(dim=0).values.tolist()
+        on_paper = (
+            4 * n * (1 + 2 * M) / 2
+        )  # float32; a forward pass gathers, the others also scatter
+        print(f"n = {n:,}, m = {M}: {received / 1e6:.1f} MB received per step, {1e3 * took:.0f} ms")
+        gloo = 4 * n * (1 + 3 * M) / 2
+        print(f"on paper {on_paper / 1e6:.1f} MB, or {gloo / 1e6:.1f} MB if all-reduces scatter")
+        return
     if args.mbit is None:
         times, n = launch.launch(measured, 2, args.rounds, args.batch)[0]
     else:
-        times, n = on_link(args.mbit, args.rounds, args.batch)
+        times, n = on_link(args.mbit, "measured", args.rounds, args.batch)
         sent = 4 * M * n  # bytes of float32: 2 (W - 1) / W rows each way for W = 2
         print(f"on paper the link takes {8e3 * sent / (args.mbit * 1e6):.0f} ms")
     print(f"n = {n:,}, m = {M}, {args.rounds} rounds, load {os.getloadavg()[0]:.1f}")
@@ -115,7 +151,7 @@ def main():
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5 and sys.argv[1].isdigit():
-        on_host(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    if len(sys.argv) == 6 and sys.argv[1].isdigit():
+        on_host(int(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), int(sys.argv[5]))
     else:
         main()
