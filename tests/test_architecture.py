@@ -68,7 +68,7 @@ def test_the_losses_go_to_the_kernel_in_few_moves():
 
 METHODS = [
     value
-    for value in dict(vars(pyfront)).values()
+    for value in (getattr(pyfront, name) for name in pyfront.__all__)
     if inspect.isclass(value)
     and issubclass(value, pyfront.MultiTaskOptimizer)
     and value is not pyfront.MultiTaskOptimizer
