@@ -31,16 +31,15 @@ def has_reentrant_checkpoint(losses: Sequence[Tensor]) -> bool:
     Called at every step: such a checkpoint appears when a part of the model is unfrozen, or when
     checkpointing is switched on.
     """
-    stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
+    nodes = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
+    seen: set[object] = {None, *nodes}
+    for node in nodes:  # which grows
         if type(node).__name__ == CHECKPOINT_NODE:
             return True
         for child, _ in node.next_functions:
-            if child is not None and child not in seen:
+            if child not in seen:
                 seen.add(child)
-                stack.append(child)
+                nodes.append(child)  # type: ignore[arg-type]  # None has been seen
     return False
 
 

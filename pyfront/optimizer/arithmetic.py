@@ -114,6 +114,10 @@ class Arithmetic(ABC):
     def checked(self, step: Step, report: Report, direction: Row) -> Report:
         """Return the report once the direction has been looked at."""
 
+    def cannot_overflow(self, weights: Numbers, norms: Numbers) -> bool:
+        """Return whether |d| ≤ Σ_j max(|w_j|, 1) ‖g_j‖ says that d is finite in every dtype."""
+        return False
+
     def poison(self, step: Step) -> Tensor | None:
         """Return a number that makes every weight of a single pass NaN, or None."""
         return None
@@ -153,6 +157,12 @@ class HostArithmetic(Arithmetic):
         """Return the weights; :class:`TaskGradients` takes them to a device itself."""
         weights: FloatArray = report.weights.numpy()
         return weights
+
+    def cannot_overflow(self, weights: Numbers, norms: Numbers) -> bool:
+        """Return whether ‖g_j‖² and w, or the weight 1 of own gradients, say that d is finite."""
+        if self.processes.several:  # which must agree
+            return False
+        return bool(np.maximum(np.abs(weights), 1.0) @ np.sqrt(norms) < 65504.0)  # float16
 
     def checked(self, step: Step, report: Report, direction: Row) -> Report:
         """Raise where the direction is not finite, before anything but ``.grad`` has changed."""

@@ -32,11 +32,11 @@ def row_passes(step: Step, arrived: Arrived) -> list[Row]:
 
 def _of_batch(step: Step, send: Arrived) -> list[Row]:
     batch, split = step.batch, step.split
-    m, params, names = batch.tasks, step.params, batch.names
+    m, params = batch.tasks, step.params
     retain = step.call.retain_graph
     if split is None:
         return _by_engine(step, range(len(batch.losses)), send, retain)
-    rows = split.rows(names, retain or len(batch.losses) > m, send)
+    rows = split.rows(batch.names, retain or len(batch.losses) > m, send)
     # the fixed loss is not split: it may reach the trunk beside the features
     for row in _by_engine(step, range(m, len(batch.losses)), send, retain=True):
         rows.append([*row, *[None] * (len(rows[0]) - len(params))])
@@ -44,7 +44,7 @@ def _of_batch(step: Step, send: Arrived) -> list[Row]:
 
 
 def _by_engine(step: Step, tasks: Sequence[int], send: Arrived, retain: bool) -> list[Row]:
-    batch, absent = step.batch, step.without_data
+    batch, absent, names = step.batch, step.without_data, step.batch.names
     runs = [[task] for task in tasks] if absent else [list(tasks)]
     last = max((task for task in tasks if task not in absent), default=-1)
     rows: list[Row] = []
@@ -56,7 +56,7 @@ def _by_engine(step: Step, tasks: Sequence[int], send: Arrived, retain: bool) ->
             [batch.losses[task] for task in run],
             step.params,
             retain_graph=retain or (bool(absent) and run[0] != last),
-            names=[batch.names[task] for task in run],
+            names=[names[task] for task in run],
             arrived=send,
         )
     return rows

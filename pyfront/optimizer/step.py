@@ -180,6 +180,8 @@ class Step:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
         count = self.tasks + len(self.batch.losses) - self.batch.tasks
         rows = self.processes.averaged(lambda send: row_passes(self, send), count)
+        if self.split is None and not any(p.is_complex() for p in self.params):
+            return rows
         return [as_real(row) for row in rows]
 
     def _by_rows(self) -> tuple[Report, Row]:
@@ -204,6 +206,8 @@ class Step:
             self.processes,
         )
         direction = as_complex(direction, self.params)
+        if self.split is None and self.arithmetic.cannot_overflow(weights, squares.norms):
+            return report, direction
         return self.arithmetic.checked(self, report, direction), direction
 
     def weighted_pass(self, report: Report) -> Row:
@@ -301,8 +305,8 @@ class Step:
         if not self.batch.losses:  # the last micro-batch may have no data at all
             before = self.collected is not None and isinstance(self.collected.values, Tensor)
             return DeviceArithmetic() if before else HostArithmetic(self.processes)
-        on_device = on_cuda(self.batch.losses[0], self.params) and keeps_rows(self.method.engine)
-        if self.processes.several or not on_device:
+        on_device = self.batch.losses[0].is_cuda and self.params[0].is_cuda  # as the first tell
+        if self.processes.several or not (on_device and keeps_rows(self.method.engine)):
             return HostArithmetic(self.processes)
         if cuda.capturing(self.batch.losses[0].device) and self.method.report is None:
             raise RuntimeError(
@@ -343,8 +347,3 @@ class Step:
         if isinstance(weights, Tensor):
             return torch.cat([weights, weights.new_ones(fixed)])
         return np.append(weights, [1.0] * fixed)
-
-
-def on_cuda(loss: Tensor, params: Sequence[Tensor]) -> bool:
-    """Return whether losses and parameters are on a CUDA device, as far as the first ones tell."""
-    return loss.is_cuda and params[0].is_cuda
