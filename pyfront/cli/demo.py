@@ -1,16 +1,18 @@
-"""`python -m pyfront demo`: EPO, linear scalarization and MGDA on pictures of two items."""
+"""`pyfront demo`: feedback, EPO and linear scalarization on pictures of two items."""
 
 import argparse
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from pyfront._utils.extras import import_extra
 from pyfront._utils.files import new_folder
+from pyfront.cli.demo_tables import further_rows, seen, solution_rows
 from pyfront.cli.demo_training import (
     EPOCHS,
     METHODS,
+    PREFERENCES,
     TEST,
     TRAIN,
     DemoRun,
@@ -28,45 +30,7 @@ from pyfront.sweeps import sweep
 
 __all__ = ["add_command", "run_command"]
 
-_DEFAULT = ("epo", "linear", "mgda")
-
-
-def _solution_rows(front: Front) -> Iterator[str]:
-    """Yield one line per solution, sorted by preference; `worst` is max_j r_j l_j (test)."""
-    width = _method_width(front)
-    yield f"{'':{width + 17}} training loss      test loss    accuracy %  non-uniformity   worst"
-    yield (
-        f"{'preference r':14} {'method':{width}}"
-        + 2 * "   task 1 task 2"
-        + ("   task1 task2  training   test    r·l")
-    )
-    for s in sorted(front, key=lambda s: tuple(s.preference or (1.0,))):
-        r = "any" if s.preference is None else "({:.3f}, {:.3f})".format(*s.preference)
-        line, m = f"{r:14} {s.method:{width}}", s.metrics
-        for losses in (s.train_losses, s.test_losses or ()):
-            line += f"   {losses[0]:6.4f} {losses[1]:6.4f}"
-        line += f"   {100 * m['accuracy_1']:5.1f} {100 * m['accuracy_2']:5.1f}"
-        if s.preference is not None:
-            line += f"    {m['train_non_uniformity']:6.4f} {m['test_non_uniformity']:6.4f}"
-            line += f" {m['worst_relative_loss']:6.4f}"
-        yield line
-
-
-def _method_rows(front: Front) -> Iterator[str]:
-    """Yield one line per method: hypervolume on the test set, and the seconds of training."""
-    reference = 1.1 * front.losses("test").max(axis=0)
-    corner = f"({reference[0]:.4f}, {reference[1]:.4f})"
-    width = _method_width(front)
-    yield f"{'method':{width}} solutions  hypervolume  seconds   (test losses, reference {corner})"
-    for method in dict.fromkeys(s.method for s in front):
-        part = Front(s for s in front if s.method == method)
-        seconds = sum(s.metrics["seconds"] for s in part)
-        volume = part.hypervolume(reference, "test")
-        yield f"{method:{width}} {len(part):9}  {volume:11.4f}  {seconds:7.1f}"
-
-
-def _method_width(front: Front) -> int:
-    return max(9, *(len(s.method) for s in front))
+_DEFAULT = ("feedback", "epo", "linear")
 
 
 def _methods(text: str) -> list[str]:
@@ -90,7 +54,13 @@ def add_command(commands: Commands) -> None:
         metavar="NAME[,NAME]",
         help=f"of {choices}; default {default}",
     )
-    add("--preferences", type=whole_number(1, 100), default=5, metavar="K", help="rays (default 5)")
+    add(
+        *("--preferences",),
+        type=whole_number(1, 100),
+        metavar="K",
+        help="evenly spread rays (default: three, one of them clearly uneven)",
+    )
+    add("--more", action="store_true", help="print accuracies, test losses and hypervolumes too")
     add(
         *("--epochs",),
         type=whole_number(1, 10_000),
@@ -139,11 +109,12 @@ def _lengths(runs: Sequence[DemoRun], steps: int, preferences: int) -> str:
 
 
 def _demo(args: argparse.Namespace, data: TwoItems) -> None:
-    preferences = rays_between(args.preferences)
+    asked = args.preferences
+    preferences = list(PREFERENCES) if asked is None else rays_between(asked)
     runs = plan(args.method or _DEFAULT, preferences)
     epochs = args.epochs or EPOCHS[data.train_images.shape[-1]]
     steps = steps_of(data, epochs)
-    lengths = _lengths(runs, steps, args.preferences)
+    lengths = _lengths(runs, steps, len(preferences))
     print(f"{data.name}: {lengths}, seed {args.seed}", flush=True)
     checkpoint = args.out / "controllable.pt"
     train = functools.partial(
@@ -157,17 +128,17 @@ def _demo(args: argparse.Namespace, data: TwoItems) -> None:
     front = sweep(train, runs, workers=args.workers, steps=steps, progress=True)
     files, title = "front.png and front.json", f"{data.name}, {steps} steps"
     if METHODS[runs[0][0]].controllable:
-        seconds = front[0].metrics["seconds"]
-        front = Front([*front[1:], *along_the_front(data, checkpoint, seconds, args.workers)])
+        cost = {name: front[0].metrics[name] for name in ("backward_passes", "seconds")}
+        front = Front([*front[1:], *along_the_front(data, checkpoint, cost, args.workers)])
         files, title = f"front.png, front.json and {checkpoint.name}", f"{data.name}: {lengths}"
-    print(*_solution_rows(front), "", *_method_rows(front), sep="\n")
+    print(*solution_rows(front), "", *(further_rows(front) if args.more else ()), sep="\n")
     print(
-        "\nnon-uniformity: 0 on the ray of the preference. worst r·l: largest r_j l_j (test), less"
-        "\nis better. hypervolume: the area that the method's points dominate, more is better."
+        "non-uniformity (training): 0 on the ray of the preference, where r_1 l_1 = r_2 l_2."
+        "\nworst r·l: the larger of r_1 l_1 and r_2 l_2, less is better."
     )
     front.save(args.out / "front.json")
     save_figure(plot_front(front, title=title), args.out / "front.png")
-    print(f"\n{files} are in {args.out.resolve()}")
+    print(f"\n{files} are in {args.out.resolve()}\n\n{seen(front)}")
 
 
 def run_command(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from pyfront.sweeps import sweep
 __all__ = [
     "EPOCHS",
     "METHODS",
+    "PREFERENCES",
     "TEST",
     "TRAIN",
     "DemoRun",
@@ -42,6 +43,8 @@ _WARMUP = 100  # steps of Pareto MTL towards its region
 _ALONG = 21  # preferences at which the controllable network is measured
 
 Preference: TypeAlias = tuple[float, ...]
+#: The rays of the default run: two moderate ones, and one that asks for a ratio of 4.
+PREFERENCES: tuple[Preference, ...] = ((0.35, 0.65), (0.5, 0.5), (0.8, 0.2))
 #: A key of METHODS, and its preference if it has one.
 DemoRun: TypeAlias = tuple[str, Preference | None]
 
@@ -53,6 +56,7 @@ class Method:
     Args:
         name: in the table.
         takes_preference: whether there is one run per preference, or a single run.
+        passes: backward passes per step.
         wrap: makes the method from a base optimizer, a preference, and all K preferences.
         rate: Adam's learning rate at the start.
         controllable: one hypernetwork for every preference, in as many steps as K other runs.
@@ -60,6 +64,7 @@ class Method:
 
     name: str
     takes_preference: bool
+    passes: int
     wrap: Callable[[torch.optim.Optimizer, Preference, Sequence[Preference]], Any]
     rate: float = 1e-2
     controllable: bool = False
@@ -89,11 +94,12 @@ def _proportional(base: torch.optim.Optimizer, *_: Any) -> pyfront.PreferenceFee
 #: What `--method` takes; the first three by default. The weights of those sum to 1, so one learning
 #: rate suits them; Adam takes out the scale of Pareto MTL's.
 METHODS = {
-    "epo": Method("EPO", True, lambda base, r, _: pyfront.EPO(base, r, weight_smoothing=0.9)),
-    "linear": Method("linear", True, lambda base, r, _: pyfront.LinearScalarization(base, r)),
-    "mgda": Method("MGDA", False, lambda base, *_: pyfront.MGDA(base)),
-    "pareto-mtl": Method("ParetoMTL", True, _pareto_mtl),
-    "controllable": Method("controllable", False, _proportional, rate=3e-3, controllable=True),
+    "feedback": Method("feedback", True, 1, lambda base, r, _: pyfront.PreferenceFeedback(base, r)),
+    "epo": Method("EPO", True, 2, lambda base, r, _: pyfront.EPO(base, r, weight_smoothing=0.9)),
+    "linear": Method("linear", True, 1, lambda base, r, _: pyfront.LinearScalarization(base, r)),
+    "mgda": Method("MGDA", False, 2, lambda base, *_: pyfront.MGDA(base)),
+    "pareto-mtl": Method("ParetoMTL", True, 2, _pareto_mtl),
+    "controllable": Method("controllable", False, 1, _proportional, rate=3e-3, controllable=True),
 }
 
 
@@ -163,17 +169,18 @@ def _evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[list[fl
 
 
 def _measure(
-    model: nn.Module, data: TwoItems, method: str, r: Preference | None, seconds: float
+    model: nn.Module, data: TwoItems, method: str, r: Preference | None, cost: dict[str, float]
 ) -> Solution:
-    """Measure a trained model on the whole training and test sets."""
+    """Measure a trained model on the whole training and test sets; `cost` is what it took."""
     train, _ = _evaluate(model, data.train_images, data.train_labels)
     test, accuracies = _evaluate(model, data.test_images, data.test_labels)
-    metrics = {"seconds": seconds, "accuracy_1": accuracies[0], "accuracy_2": accuracies[1]}
+    metrics = {**cost, "accuracy_1": accuracies[0], "accuracy_2": accuracies[1]}
     if r is not None:
         metrics |= {
             "train_non_uniformity": pyfront.functional.non_uniformity(train, r),
             "test_non_uniformity": pyfront.functional.non_uniformity(test, r),
-            "worst_relative_loss": max(r[0] * test[0], r[1] * test[1]),
+            "train_worst_relative_loss": max(r[0] * train[0], r[1] * train[1]),
+            "test_worst_relative_loss": max(r[0] * test[0], r[1] * test[1]),
         }
     return Solution(
         method=method,
@@ -206,21 +213,25 @@ def solve(
     method, r = METHODS[run[0]], run[1]
     begin = time.perf_counter()
     torch.manual_seed(seed)
-    size = data.train_images.shape[-1]
+    size, passes = data.train_images.shape[-1], method.passes * steps_of(data, epochs)
     if not method.controllable:
         model = LeNet(size)
         _train(model, _optimizer(method, model, r, preferences), data, epochs, advance)
-        return _measure(model, data, method.name, r, time.perf_counter() - begin)
+        return _measure(model, data, method.name, r, _cost(begin, passes))
     net, times = _network(size), len(preferences)
     opt = _optimizer(method, net, None, preferences)
     every = _every(times, advance)
     _train(net, opt, data, times * epochs, every, lambda: sample(2, 1)[0])
-    seconds = time.perf_counter() - begin
+    cost = _cost(begin, times * passes)
     content = io.BytesIO()  # torch itself reports a full disk as a RuntimeError without a name
     torch.save(net.state_dict(), content)
     with atomic_write(checkpoint) as part:
         part.write_bytes(content.getvalue())
-    return _measure(net.generate([0.5, 0.5]), data, method.name, (0.5, 0.5), seconds)
+    return _measure(net.generate([0.5, 0.5]), data, method.name, (0.5, 0.5), cost)
+
+
+def _cost(begin: float, passes: int) -> dict[str, float]:
+    return {"backward_passes": float(passes), "seconds": time.perf_counter() - begin}
 
 
 def _optimizer(
@@ -236,17 +247,21 @@ def _every(times: int, advance: Callable[[], None]) -> Callable[[], None]:
     return lambda: advance() if next(count) % times == 0 else None
 
 
-def along_the_front(data: TwoItems, checkpoint: Path, seconds: float, workers: int | None) -> Front:
-    """Measure a saved network along the front; each solution gets its share of the seconds."""
-    share = seconds / _ALONG
-    measure = functools.partial(_measure_at, data=data, checkpoint=checkpoint, seconds=share)
+def along_the_front(
+    data: TwoItems, checkpoint: Path, cost: dict[str, float], workers: int | None
+) -> Front:
+    """Measure a saved network along the front; each solution gets its share of the cost."""
+    share = {name: value / _ALONG for name, value in cost.items()}
+    measure = functools.partial(_measure_at, data=data, checkpoint=checkpoint, cost=share)
     return sweep(measure, rays_between(_ALONG), workers=workers, progress=False)
 
 
-def _measure_at(r: Preference, *, data: TwoItems, checkpoint: Path, seconds: float) -> Solution:
+def _measure_at(
+    r: Preference, *, data: TwoItems, checkpoint: Path, cost: dict[str, float]
+) -> Solution:
     net = _network(data.train_images.shape[-1])
     net.load_state_dict(torch.load(checkpoint, weights_only=True))
-    return _measure(net.generate(r), data, "controllable", r, seconds)
+    return _measure(net.generate(r), data, "controllable", r, cost)
 
 
 def rays_between(count: int) -> list[Preference]:

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import pyfront
-from pyfront.cli.demo_training import METHODS, LeNet, rays_between
+from pyfront.cli.demo_tables import seen
+from pyfront.cli.demo_training import METHODS, PREFERENCES, LeNet, rays_between
 from pyfront.cli.main import main
 from pyfront.front.front import Front
+from pyfront.front.solution import Solution
 from pyfront.preferences import to_reference_vectors
 
 for package in ("matplotlib", "moocore", "sklearn", "tqdm"):
@@ -39,17 +41,60 @@ def test_a_short_run_writes_the_table_the_picture_and_the_front(tmp_path):
     done = demo(*SHORT, "--out", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["front.json", "front.png"]
-    assert done.stdout.splitlines()[-1].endswith(str(tmp_path / "out"))
+    assert f"are in {tmp_path / 'out'}" in done.stdout
     front = Front.load(tmp_path / "out" / "front.json")
-    assert [s.method for s in front] == ["EPO", "linear", "MGDA"]
-    assert [s.preference is None for s in front] == [False, False, True]
-    assert all(s.preference == pytest.approx((0.5, 0.5)) for s in front if s.preference)
+    assert [s.method for s in front] == ["feedback", "EPO", "linear"]
+    assert all(s.preference == pytest.approx((0.5, 0.5)) for s in front)
+    assert [s.metrics["backward_passes"] for s in front] == [20.0, 40.0, 20.0]
     for solution in front:
-        assert {"accuracy_1", "accuracy_2", "seconds"} <= set(solution.metrics)
-        for value in (*solution.train_losses, *solution.test_losses):
+        for value in solution.train_losses:
             assert f"{value:6.4f}" in done.stdout
-    names = re.findall(r"^(EPO|linear|MGDA) ", done.stdout, flags=re.MULTILINE)
-    assert names == ["EPO", "linear", "MGDA"]
+    assert "hypervolume" not in done.stdout
+    assert "\n\nNearest to the rays: " in done.stdout
+
+
+def test_without_a_number_of_rays_one_is_clearly_uneven(tmp_path):
+    done = demo("--epochs", 1, "--method", "linear,mgda", "--more", "--out", "o", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    front = Front.load(tmp_path / "o" / "front.json")
+    assert [s.preference for s in front] == [*PREFERENCES, None]
+    assert max(max(r) / min(r) for r in PREFERENCES) == pytest.approx(4.0)
+    for solution in front:
+        for value in solution.test_losses:
+            assert f"{value:6.4f}" in done.stdout
+    assert re.search(r"^linear +3 +0\.", done.stdout, flags=re.MULTILINE)
+    assert "hypervolume: the area" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Nearest to the rays: linear, mean")
+
+
+def solution(method, r, train, test=None):
+    return Solution(
+        method=method,
+        preference=r,
+        train_losses=train,
+        test_losses=test or train,
+        metrics={
+            "train_non_uniformity": pyfront.functional.non_uniformity(train, r),
+            "train_worst_relative_loss": max(a * b for a, b in zip(r, train, strict=True)),
+            "test_worst_relative_loss": max(a * b for a, b in zip(r, test or train, strict=True)),
+        },
+    )
+
+
+def test_what_was_seen_is_computed_from_the_points():
+    front = Front(
+        [
+            solution("linear", (0.5, 0.5), [1.0, 1.1]),
+            solution("linear", (0.8, 0.2), [1.0, 1.1]),
+            solution("EPO", (0.5, 0.5), [1.2, 1.2], [0.9, 0.9]),
+            solution("EPO", (0.8, 0.2), [0.5, 2.0]),
+            Solution(method="MGDA", train_losses=[1.0, 1.0]),
+        ]
+    )
+    text = seen(front)
+    assert text.startswith("Nearest to the rays: EPO, mean non-uniformity 0.00000 (linear 0.")
+    assert text.endswith("below linear's at 1 of 2 preferences in training, at 2 in test.")
+    assert seen(front[-1:]) == "No method here follows a preference."
 
 
 def test_the_same_command_gives_the_same_numbers_for_any_number_of_workers(tmp_path):
@@ -86,7 +131,7 @@ def test_one_network_gives_21_solutions_for_any_number_of_workers(tmp_path):
     for folder, workers in (("a", 0), ("b", 2)):
         done = demo(
             *("--epochs", 1, "--preferences", 2, "--method", "controllable,linear"),
-            *("--workers", workers, "--out", folder),
+            *("--workers", workers, "--more", "--out", folder),
             cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr
@@ -123,7 +168,7 @@ def test_pareto_mtl_has_a_vector_for_every_ray_and_a_margin_inside_the_region(in
     [
         (
             ["--method", "epo,adam"],
-            "'adam': expected one of epo, linear, mgda, pareto-",
+            "'adam': expected one of feedback, epo, linear, mgda, pareto-",
         ),
         (["--preferences", "0"], "'0': expected a whole number, 1 to 100"),
         (["--epochs", "1.5"], "'1.5': expected a whole number, 1 to 10000"),
