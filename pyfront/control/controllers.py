@@ -126,8 +126,8 @@ class Controller(ABC):
             >>> weights = controller.weights([0.8, 0.2])
             >>> other = PreferenceController([1.0, 1.0])
             >>> other.load_state_dict(controller.state_dict())
-            >>> (other.weights([0.6, 0.4]) == controller.weights([0.6, 0.4])).all()
-            np.True_
+            >>> other.weights([0.6, 0.4]).tolist() == controller.weights([0.6, 0.4]).tolist()
+            True
         """
         saved = len(state.get("mean_losses", [0.0] * self.tasks.size))
         if saved != self.tasks.size:

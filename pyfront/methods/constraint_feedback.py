@@ -165,7 +165,7 @@ class ConstraintFeedback(MultiTaskOptimizer):
             >>> for _ in range(2000):  # the first is least at x = 1; the second is ≤ 1 where x ≤ 0
             ...     report = opt.step([(x - 1).square().sum(), (x + 1).square().sum()])
             >>> weights, holds = opt.suggest_weights()
-            >>> round(weights[0] / weights[1], 1), holds
-            (np.float64(1.0), True)
+            >>> round(float(weights[0] / weights[1]), 1), holds
+            (1.0, True)
         """
         return suggestion(self.memory, self.averaging, geometric=False)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sharding import needs_fully_shard
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "many_processes.py"
 
@@ -35,6 +36,13 @@ def alone():
     return launched(1, "alone")
 
 
-@pytest.mark.parametrize("processes, how", [(2, "ddp"), (2, "fsdp2"), (4, "mesh")])
+@pytest.mark.parametrize(
+    "processes, how",
+    [
+        (2, "ddp"),
+        pytest.param(2, "fsdp2", marks=needs_fully_shard),
+        pytest.param(4, "mesh", marks=needs_fully_shard),
+    ],
+)
 def test_torchrun_gives_what_one_process_gives(processes, how, alone):
     assert launched(processes, how) == pytest.approx(alone, abs=2e-5)

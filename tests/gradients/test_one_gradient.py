@@ -89,7 +89,12 @@ def test_autograds_log_gets_its_lines(caplog):
     losses, params = two_losses()
     with caplog.at_level(logging.DEBUG, logger="torch.autograd.graph"):
         assert gradient_of(losses, params) is one_gradient._by_torch
-        GradEngine().rows(losses, params, retain_graph=False)
+        try:
+            GradEngine().rows(losses, params, retain_graph=False)
+        except ModuleNotFoundError as error:
+            if error.name != "expecttest":
+                raise
+            pytest.skip(f"the log of torch {torch.__version__} needs expecttest")
     assert "Executing" in caplog.text
     assert gradient_of(losses, params) is one_gradient._by_engine
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from distributed_cases import same
 from launch import launch
+from sharding import needs_fully_shard
 
 
+@needs_fully_shard
 def test_a_checkpoint_of_four_processes_is_resumed_by_two_and_by_one(tmp_path):
     saved = launch(cases.save, 4, tmp_path)
     for world in (2, 1):
@@ -39,12 +41,14 @@ def said():
     return launch(cases.refusals, 2)
 
 
+@needs_fully_shard
 @pytest.mark.parametrize("misuse", SAID)
 def test_what_is_not_supported_is_refused_on_every_rank(misuse, said):
     for found in said:
         assert SAID[misuse] in found[misuse]
 
 
+@needs_fully_shard  # as the rest of what these processes try
 def test_a_group_belongs_to_running_processes(said):
     assert "rank 1 is not in this group" in said[1]["not in the group"]
     for found in said:

@@ -2,6 +2,7 @@
 
 import distributed_faults as cases
 from launch import launch
+from sharding import needs_fully_shard
 
 from pyfront.distributed.header import CAPACITY, FACTS
 
@@ -21,6 +22,7 @@ def test_replicas_send_a_row_for_each_gradient_that_is_needed():
         assert counted["SingleLoopMGDA"] == sent(row + 2 * m + 1)
 
 
+@needs_fully_shard
 def test_shards_send_what_each_pass_of_fully_shard_does_and_the_gramian():
     m, header = 3, 6 + len(FACTS) + 2 * CAPACITY
     for counted, n in launch(cases.sharded_traffic, 2):

@@ -1,6 +1,7 @@
 """What is kept between steps, and what must not be: roles, micro-batches, weights, checkpoints."""
 
 import copy
+import inspect
 from functools import partial
 
 import pytest
@@ -83,6 +84,9 @@ def test_a_snapshot_does_not_change_with_the_optimizer():
 def test_distributed_checkpoint_on_disk_keeps_the_method_state(tmp_path, two_heads):
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    if "no_dist" not in inspect.signature(dcp.save).parameters:
+        pytest.skip(f"torch {torch.__version__} saves in running processes alone")
 
     def optimizer(model):
         return MGDA(torch.optim.AdamW(model.parameters(), lr=0.01), weight_smoothing=0.7, every=2)
