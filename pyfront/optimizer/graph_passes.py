@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from pyfront.gradients.engine import Engine
 from pyfront.gradients.engines import choose_engine, refuse_reentrant_checkpoint
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from pyfront.optimizer.method import Method
     from pyfront.optimizer.step import Step
 
-__all__ = ["engine_of", "split_of", "takes_one_pass"]
+__all__ = ["engine_of", "on_cuda", "split_of", "takes_one_pass"]
 
 
 def takes_one_pass(method: Method, *, collected: bool, due: bool, sharded: bool) -> bool:
@@ -29,6 +32,11 @@ def takes_one_pass(method: Method, *, collected: bool, due: bool, sharded: bool)
     if method.needs == "products":  # a product is over all parameters
         return method.gramian_over == "all" and not sharded
     return method.needs == "losses" or not due
+
+
+def on_cuda(loss: Tensor, params: Sequence[Tensor]) -> bool:
+    """Return whether losses and parameters are on a CUDA device, as far as the first ones tell."""
+    return loss.is_cuda and params[0].is_cuda
 
 
 def engine_of(step: Step) -> Engine:

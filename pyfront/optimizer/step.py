@@ -29,7 +29,7 @@ from pyfront.optimizer.batch import Collected, check_finite, gather
 from pyfront.optimizer.call import Call
 from pyfront.optimizer.column_pass import column_pass
 from pyfront.optimizer.decision import observed
-from pyfront.optimizer.graph_passes import engine_of, split_of, takes_one_pass
+from pyfront.optimizer.graph_passes import engine_of, on_cuda, split_of, takes_one_pass
 from pyfront.optimizer.loop import warn_scaled_by_hand
 from pyfront.optimizer.method import Method
 from pyfront.optimizer.product_pass import product_pass
@@ -305,8 +305,8 @@ class Step:
         if not self.batch.losses:  # the last micro-batch may have no data at all
             before = self.collected is not None and isinstance(self.collected.values, Tensor)
             return DeviceArithmetic() if before else HostArithmetic(self.processes)
-        on_device = self.batch.losses[0].is_cuda and self.params[0].is_cuda  # as the first tell
-        if self.processes.several or not (on_device and keeps_rows(self.method.engine)):
+        on_device = on_cuda(self.batch.losses[0], self.params) and keeps_rows(self.method.engine)
+        if self.processes.several or not on_device:
             return HostArithmetic(self.processes)
         if cuda.capturing(self.batch.losses[0].device) and self.method.report is None:
             raise RuntimeError(
