@@ -2,6 +2,8 @@
 
 import datetime
 import os
+import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -46,3 +48,21 @@ def _process(rank, function, world, folder, timeout, args):
     torch.save(result, f"{folder}/{rank}.part")
     os.replace(f"{folder}/{rank}.part", f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def finished(command, environment, timeout=300):
+    """Run a command to its end; return (status, output, errors). None of its processes stays."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, output, errors

@@ -1,13 +1,13 @@
 """Frameworks in two processes, launched by torchrun, train as one process on the whole batches."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import plain_training
 import pytest
 import torch
+from launch import finished
 
 TESTS = Path(__file__).parents[1]
 NEEDS = {
@@ -33,15 +33,11 @@ def test_a_framework_in_two_processes_is_one_on_the_whole_batch(name, tmp_path, 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     path = os.pathsep.join([str(TESTS), str(TESTS.parent / "examples")])
     threads = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": path}
-    done = subprocess.run(
+    status, _, errors = finished(
         [*command, str(TESTS / "framework_processes.py"), name, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **threads, "ACCELERATE_USE_CPU": "true"},
-        timeout=300,
-        check=False,
+        {**os.environ, **threads, "ACCELERATE_USE_CPU": "true"},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert status == 0, errors[-3000:]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first["world"] == 2 and len(first["seen"]) == len(second["seen"]) == 12
     whole = [

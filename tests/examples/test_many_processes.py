@@ -1,11 +1,11 @@
 """The launches that the page on several processes shows."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from launch import finished
 from sharding import needs_fully_shard
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "many_processes.py"
@@ -17,16 +17,9 @@ def launched(processes, how):
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [*command, str(EXAMPLE), how],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("losses"))
+    status, output, errors = finished([*command, str(EXAMPLE), how], environment)
+    assert status == 0, errors[-2000:]
+    (line,) = (line for line in output.splitlines() if line.startswith("losses"))
     return [float(number) for number in line.split()[1:]]
 
 
