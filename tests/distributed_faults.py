@@ -93,8 +93,8 @@ def infinite_gradient_in_one_pass(rank, bad):
     return opt, lambda: opt.step(found)
 
 
-def freed_graph(rank, bad):
-    model, opt = setup("MGDA")
+def freed_graph(rank, bad, method="MGDA"):
+    model, opt = setup(method)
     found = losses(model, rank)
     if rank == bad:
         torch.autograd.grad(found[1], model.module.trunk.weight)
@@ -102,11 +102,7 @@ def freed_graph(rank, bad):
 
 
 def freed_graph_of_a_product(rank, bad):
-    model, opt = setup("SingleLoopMGDA")
-    found = losses(model, rank)
-    if rank == bad:
-        torch.autograd.grad(found[1], model.module.trunk.weight)
-    return opt, lambda: opt.step(found)
+    return freed_graph(rank, bad, "SingleLoopMGDA")
 
 
 def closure_raises(rank, bad):

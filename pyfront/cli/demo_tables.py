@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyfront.front.front import Front
+from pyfront.front.solution import Solution
 
 __all__ = ["further_rows", "seen", "solution_rows"]
 
@@ -17,10 +18,9 @@ def solution_rows(front: Front) -> Iterator[str]:
         f"{'preference r':14} {'method':{width}}"
         "   task 1 task 2  uniformity  training   test    passes  seconds"
     )
-    for s in sorted(front, key=lambda s: tuple(s.preference or (1.0,))):
-        r = "any" if s.preference is None else "({:.3f}, {:.3f})".format(*s.preference)
+    for start, s in _by_preference(front, width):
         m = s.metrics
-        line = f"{r:14} {s.method:{width}}   {s.train_losses[0]:6.4f} {s.train_losses[1]:6.4f}"
+        line = f"{start}   {s.train_losses[0]:6.4f} {s.train_losses[1]:6.4f}"
         if s.preference is None:
             line += 30 * " "
         else:
@@ -54,11 +54,10 @@ def further_rows(front: Front) -> Iterator[str]:
     """Yield test losses and accuracies per solution, then hypervolumes per method."""
     width = _method_width(front)
     yield f"{'preference r':14} {'method':{width}}   test loss 1, 2    accuracy % 1, 2"
-    for s in sorted(front, key=lambda s: tuple(s.preference or (1.0,))):
-        r = "any" if s.preference is None else "({:.3f}, {:.3f})".format(*s.preference)
+    for start, s in _by_preference(front, width):
         test, m = s.test_losses or (), s.metrics
         yield (
-            f"{r:14} {s.method:{width}}   {test[0]:6.4f} {test[1]:6.4f}   "
+            f"{start}   {test[0]:6.4f} {test[1]:6.4f}   "
             f"{100 * m['accuracy_1']:5.1f} {100 * m['accuracy_2']:5.1f}"
         )
     reference = 1.1 * front.losses("test").max(axis=0)
@@ -72,6 +71,13 @@ def further_rows(front: Front) -> Iterator[str]:
         "hypervolume: the area that the points dominate. It rewards low losses anywhere, and so"
         "\nleaving an uneven ray for cheaper points; it says nothing of the proportion asked for."
     )
+
+
+def _by_preference(front: Front, width: int) -> Iterator[tuple[str, Solution]]:
+    """Yield the solutions sorted by preference, each after the first two columns of its line."""
+    for s in sorted(front, key=lambda s: tuple(s.preference or (1.0,))):
+        r = "any" if s.preference is None else "({:.3f}, {:.3f})".format(*s.preference)
+        yield f"{r:14} {s.method:{width}}", s
 
 
 def _mean(front: Front, method: str, metric: str) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from pyfront.optimizer.bases import Base, has_two_phases, name_of, needs_closure
 from pyfront.optimizer.memory import HasMemory
-from pyfront.optimizer.optimizer_list import OptimizerList
+from pyfront.optimizer.optimizer_list import HOOKS, OptimizerList
 from pyfront.optimizer.shared import Memory, Shared
 
 __all__ = ["MEMORY", "DelegatingOptimizer", "Memory"]
@@ -265,12 +265,5 @@ def _delegated(name: str) -> Callable[..., Any]:
     return register
 
 
-for _hook in (
-    "register_step_pre_hook",
-    "register_step_post_hook",
-    "register_state_dict_pre_hook",
-    "register_state_dict_post_hook",
-    "register_load_state_dict_pre_hook",
-    "register_load_state_dict_post_hook",
-):
+for _hook in HOOKS:
     setattr(DelegatingOptimizer, _hook, _delegated(_hook))

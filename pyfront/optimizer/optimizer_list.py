@@ -11,7 +11,17 @@ from torch.utils.hooks import RemovableHandle
 
 from pyfront.optimizer.list_checkpoints import joined, parted
 
-__all__ = ["OptimizerList"]
+__all__ = ["HOOKS", "OptimizerList"]
+
+# Of torch's optimizers: what registers a hook.
+HOOKS = (
+    "register_step_pre_hook",
+    "register_step_post_hook",
+    "register_state_dict_pre_hook",
+    "register_state_dict_post_hook",
+    "register_load_state_dict_pre_hook",
+    "register_load_state_dict_post_hook",
+)
 
 Group = dict[str, Any]
 
@@ -280,12 +290,5 @@ def _registering(name: str) -> Callable[..., RemovableHandle]:
     return register
 
 
-for _hook in (
-    "register_step_pre_hook",
-    "register_step_post_hook",
-    "register_state_dict_pre_hook",
-    "register_state_dict_post_hook",
-    "register_load_state_dict_pre_hook",
-    "register_load_state_dict_post_hook",
-):
+for _hook in HOOKS:
     setattr(OptimizerList, _hook, _registering(_hook))
