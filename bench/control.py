@@ -13,7 +13,6 @@ three other training seeds.
 """
 
 import argparse
-import gzip
 import itertools
 import math
 import time
@@ -22,12 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from feedback import river_flow
+from sets import images, lines_of, load, standardised
 from torch import nn
 
 import pyfront
 from pyfront.control import PreferenceController
-from pyfront.datasets import multi_digits, multi_mnist
 from pyfront.functional import non_uniformity
 
 RATES = (0.003, 0.01, 0.03)
@@ -49,106 +47,27 @@ FIXED = "suggested constant weights"
 
 # ------------------------------------------------------------------------------------------- data
 
-
-def standardised(x, count):
-    part = x[:count]
-    return torch.from_numpy((x - part.mean(axis=0)) / (part.std(axis=0) + 1e-6)).float()
-
-
-def digits(_):
-    """Ten yes-or-no tasks on scikit-learn's digits, one hidden layer of 8."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    order = np.random.default_rng(5).permutation(len(data.target))
-    x = standardised(data.data[order], 1250)
-    return x, torch.eye(10)[data.target[order]], 1250, (64, 8, 10), binary
-
-
-def teacher(_):
-    """Six regressions on teachers of 4 to 24 units, a student of 12."""
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(6000, 20, generator=generator)
-    targets = []
-    for units in range(4, 28, 4):
-        inner = torch.randn(20, units, generator=generator) / math.sqrt(20)
-        outer = torch.randn(units, generator=generator) / math.sqrt(units)
-        targets.append(torch.tanh(2 * x @ inner) @ outer)
-    y = torch.stack(targets, dim=1)
-    return x, (y - y.mean(dim=0)) / y.std(dim=0), 5000, (20, 12, 6), squares
-
-
-def census(directory):
-    """Income, never married, sex, full-year work: entropy floors, most rays out of reach."""
-    path = Path(directory) / "census" / "census-income.test.gz"
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines()[:24_000]
-    table = np.array([[cell.strip() for cell in line.split(",")] for line in lines], dtype=object)
-    y = [
-        table[:, 41] != "- 50000.",
-        table[:, 7] == "Never married",
-        table[:, 12] == "Female",
-        table[:, 39].astype(float) >= 40,
-    ]
-    columns = []
-    for place in set(range(42)) - {7, 12, 18, 19, 22, 23, 24, 39, 41}:
-        if place in (0, 5, 16, 17, 30):
-            columns.append(np.log1p(table[:, place].astype(float))[:, None])
-        elif len(np.unique(table[:, place])) <= 20:
-            kinds, index = np.unique(table[:, place], return_inverse=True)
-            columns.append(np.eye(len(kinds))[index])
-    x = standardised(np.concatenate(columns, axis=1), 16_000).clamp(-5, 5)
-    y = torch.from_numpy(np.stack(y, axis=1).astype(np.float32))
-    return x, y, 16_000, (x.shape[1], 16, 4), binary
-
-
-def pictures(items, pooled):
-    images = torch.cat([items.train_images, items.test_images])
-    x = (nn.functional.avg_pool2d(images, 2) if pooled else images).flatten(1)
-    count = len(items.train_images)
-    x = (x - x[:count].mean()) / x[:count].std()
-    y = torch.cat([items.train_labels, items.test_labels])
-    return x, y, count, (x.shape[1], 24, 20), two_labels
-
-
-def multi_fashion_mnist(directory):
-    """A digit and a piece of clothing, 14 x 14."""
-    items = multi_mnist(directory, kind="multi-fashion-mnist", train=8000, test=2000, seed=1)
-    return pictures(items, pooled=True)
-
-
-def two_digits(_):
-    """MultiDigits."""
-    return pictures(multi_digits(train=8000, test=2000), pooled=False)
-
-
-def rivers(directory):
-    """River Flow, eight regressions."""
-    (x, y), (tests, targets) = river_flow(directory, broken=False)
-    return torch.cat([x, tests]), torch.cat([y, targets]), len(x), (64, 32, 8), squares
-
-
-def emotions(directory):
-    """Six labels of music, 391 training rows."""
-    rows = []
-    for part in ("train", "test"):
-        path = Path(directory) / "emotions" / f"emotions-{part}.arff"
-        lines = path.read_text().splitlines()
-        first = next(i for i, line in enumerate(lines) if line.lower().startswith("@data")) + 1
-        rows += [[float(cell) for cell in line.split(",")] for line in lines[first:] if line]
-    table = np.array(rows)
-    y = torch.from_numpy(table[:, 72:]).float()
-    return standardised(table[:, :72], 391), y, 391, (72, 16, 6), binary
-
-
-SETS = {
-    "digits": digits,
-    "teacher": teacher,
-    "multi-fashion-mnist": multi_fashion_mnist,
-    "census": census,
-    "multi-digits": two_digits,
-    "riverflow": rivers,
-    "emotions": emotions,
+HIDDEN = {  # width of the one hidden layer
+    "digits": 8,
+    "teacher": 12,
+    "multi-fashion-mnist": 24,
+    "census": 16,
+    "multi-digits": 24,
+    "riverflow": 32,
+    "emotions": 16,
 }
+
+
+def rows_of(name, directory):
+    """Flat inputs, targets, number of training rows, widths of the layers, and the losses."""
+    if name == "multi-fashion-mnist":
+        rows = images(Path(directory), name, train=8000, test=2000)
+    else:
+        rows = load(name, directory)
+    x = rows.x.flatten(1)
+    outputs = 20 if rows.kind == "classes" else rows.tasks
+    measure = {"binary": binary, "squares": squares, "classes": two_labels}[rows.kind]
+    return x, rows.y, rows.count, (x.shape[1], HIDDEN[name], outputs), measure
 
 
 # ------------------------------------------------------------------------------------ stacked runs
@@ -297,7 +216,7 @@ def collect(found, names, parts, tasks):
 
 def table(args):
     for name in args.sets:
-        data = SETS[name](args.data)
+        data = rows_of(name, args.data)
         for decay in {"cosine": (True,), "constant": (False,), "both": (True, False)}[args.rate]:
             began = time.process_time()
             rates = tuned(data, list(METHODS), decay, args.steps)
@@ -378,7 +297,7 @@ def adult(directory):
     rows = []
     for name in ("adult.data.gz", "adult.test.gz"):
         path = Path(directory) / "census" / name
-        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        lines = lines_of(path)
         rows += [[c.strip() for c in x.split(",")] for x in lines if x and not x.startswith("|")]
     count = 32_561
     table = np.array(rows, dtype=object)
@@ -460,7 +379,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("table", "stability", "fairness"))
     parser.add_argument("--data", help="folder with census, emotions, mnist, riverflow, …")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=HIDDEN, default=list(HIDDEN))
     parser.add_argument("--rate", choices=("cosine", "constant", "both"), default="both")
     parser.add_argument("--rates", nargs="+", type=float, default=(0.003, 0.01))
     parser.add_argument("--steps", type=int, default=600)

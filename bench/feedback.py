@@ -12,14 +12,13 @@ of the mean as prediction, elsewhere 1.1 times the worst loss of each task in th
 """
 
 import argparse
-import gzip
 import itertools
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
+from sets import load
 from torch import nn
 
 import pyfront
@@ -106,26 +105,6 @@ def synthetic(args):
 
 
 # ------------------------------------------------------------------------------ two sets of data
-
-
-def river_flow(directory, broken):
-    """Standardised features and targets; rows with a value 12 deviations out are left out."""
-    path = Path(directory) / "riverflow" / "rf1.arff.gz"
-    with gzip.open(path, "rt") as file:
-        lines = [line.strip() for line in file]
-    first = next(i for i, line in enumerate(lines) if line.lower().startswith("@data")) + 1
-    rows = [line.split(",") for line in lines[first:] if line and "?" not in line]
-    values = np.array(rows, dtype=np.float64)
-    if not broken:
-        deviations = np.abs((values - values.mean(axis=0)) / values.std(axis=0))
-        values = values[(deviations < 12).all(axis=1)]
-    order = np.random.default_rng(42).permutation(len(values))
-    cut = round(0.7 * len(values))
-    train = values[order[:cut]]
-    values = torch.from_numpy((values - train.mean(axis=0)) / train.std(axis=0)).float()
-    x, y = values[:, :64], values[:, 64:]
-    parts = [(x[order[:cut]], y[order[:cut]]), (x[order[cut:]], y[order[cut:]])]
-    return parts
 
 
 class Rivers(nn.Module):
@@ -277,8 +256,9 @@ def show(name, lr, runs, preferences, linear):
 
 def riverflow(args):
     names = ("linear", "feedback", "epo", "epo-smoothed", "ferero")
+    rows = load("riverflow-all" if args.broken else "riverflow", args.data)
     compare(
-        Rivers, river_flow(args.data, args.broken), args.methods or names, (0.01, 0.02, 0.04),
+        Rivers, (rows.train, rows.test), args.methods or names, (0.01, 0.02, 0.04),
         args.steps or 1000, 12, 4, TIMED, reference=0.5 * torch.ones(8).double(),
     )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Networks of several tasks that benchmarks train: residual, and a small transformer."""
+"""Networks of several tasks that benchmarks train: residual, transformer, LeNet, perceptron."""
+
+import itertools
 
 import torch
 from torch import nn
@@ -64,3 +66,46 @@ def transformer(tasks):
     model = ManyHeads(Encoder(128), 128, tasks, (32, 32))
     model.x = torch.randint(256, (32, 32))
     return model
+
+
+class LeNet(nn.Module):
+    """Two convolutions, a hidden layer, a head per task; `LeNet(28)` has 84K parameters."""
+
+    def __init__(self, size, channels=(10, 20), kernel=5, padding=0, features=230, tasks=2):
+        super().__init__()
+        side = size
+        for _ in range(2):
+            side = (side + 2 * padding - kernel + 1) // 2
+        self.trunk = nn.Sequential(  # max and ReLU commute; this order is faster
+            *(nn.Conv2d(1, channels[0], kernel, padding=padding), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(*channels, kernel, padding=padding), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(channels[1] * side**2, features), nn.ReLU()),
+        )
+        self.heads = nn.ModuleList(nn.Linear(features, 10) for _ in range(tasks))
+
+    @property
+    def last_shared(self):
+        return self.trunk[-2]
+
+    def forward(self, images):
+        z = self.trunk(images)
+        return [head(z) for head in self.heads]
+
+
+class Perceptron(nn.Module):
+    """Hidden layers of the given widths, and one output per task, or a row of logits per task."""
+
+    def __init__(self, inputs, widths, tasks, classes=None):
+        super().__init__()
+        layers = [nn.Linear(*pair) for pair in itertools.pairwise((inputs, *widths))]
+        self.trunk = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))
+        self.heads = nn.Linear(widths[-1], tasks * (classes or 1))
+        self.shape = None if classes is None else (tasks, classes)
+
+    @property
+    def last_shared(self):
+        return self.trunk[-2]
+
+    def forward(self, x):
+        out = self.heads(self.trunk(x))
+        return out if self.shape is None else out.unflatten(1, self.shape).unbind(1)

@@ -1,335 +1,326 @@
-"""The experiments of "Controllable Pareto Multi-Task Learning" (Lin et al. 2020), shortened.
+"""The experiments of "Controllable Pareto Multi-Task Learning" (Lin et al. 2020).
 
-    python bench/papers/controllable.py --out DIR [--data DIR] [--only NAME ...] [--length 1.0]
+    python bench/papers/controllable.py                         # embedded sets, minutes
+    python bench/papers/controllable.py --data ../shared/data   # MultiMNIST and the census
 
-`synthetic`: problem (22), the generated curve against the true front at 101 preferences; distance
-and gap are the largest from a point of the one to the nearest of the other.
-`digits`, `mnist`: one network for every trade-off against 5 separately trained EPO models at equal
-total steps: MultiDigits, and MultiMNIST with the paper's LeNet, Adam 3e-4 and batch 256.
-`census`: 20 tasks (columns of the census, in place of CIFAR-100) on a small network that switches
-to the preference of the task it predicts.
-
-Each writes a table and a picture. `--length` multiplies all numbers of steps; MultiMNIST at the
-paper's 200 epochs of 120 000 pictures is `--length 52`, since 1800 steps are the default.
+figure7: problem (22), the generated curve against the true front at 101 preferences; figure8a: one
+network for every trade-off of MultiMNIST, against 5 separate models at equal total and at equal
+steps per model; figure9: 20 tasks (columns of the census in place of CIFAR-100), one network that
+switches to the preference of the task it predicts; table1: parameters and latency.
 """
 
-import argparse
-import functools
-import math
+import statistics
 import time
-from pathlib import Path
+from functools import partial
 
-import census
 import numpy as np
 import torch
-from generator_training import METHODS, even, task_losses, train
+from _comparison import (
+    BATCH,
+    FIXED,
+    RATES,
+    SINGLE,
+    TUNING_SEED,
+    about,
+    at_rays,
+    compare,
+    markers,
+    single_tasks,
+    spread,
+    table,
+    volume,
+)
+from _generator import curve, even, train_generator
+from _runner import main
+from _training import METHODS, load, measured, network
 from matplotlib.figure import Figure
-from torch import nn
+from tqdm import tqdm
 
 import pyfront
 from pyfront import preferences
-from pyfront.datasets import multi_digits, multi_mnist
+from pyfront.cli.demo_training import rays_between
+from pyfront.functional import non_uniformity
 from pyfront.problems import SineProblem
 
-# ---------------------------------------------------------------------------------------- synthetic
+# ---------------------------------------------------------------------------------------- figure 7
 
 
-class Point(nn.Module):
-    """A main network that is nothing but its parameters θ."""
-
-    def __init__(self, problem):
-        super().__init__()
-        self.problem = problem
-        self.theta = nn.Parameter(torch.randn(problem.n))
-
-    def forward(self):
-        return self.problem.losses(self.theta)
+CURVES = ("linear", "Pareto MTL, literal (8)", "Pareto MTL", "EPO", "proportional, k = 30")
 
 
-def synthetic(args):
-    """Distance to the front, largest gap of the front to the curve, angle to the preference."""
-    problem, steps = SineProblem(n=10), round(16_000 * args.length)
-    front = problem.front(2001).float()
-    directions = preferences.circle(101).float()
-    lines = [f"synthetic problem (22), {steps} steps, 101 preferences"]
-    lines.append(f"{'':26} distance   gap  angle°  (largest)  seconds")
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot(xlabel="loss of task 1", ylabel="loss of task 2")
-    axes.plot(*front.T, color="0.8", linewidth=7, label="true front")
-    for method in list(METHODS)[:6]:
-        torch.manual_seed(args.seed)
-        net = pyfront.HyperNetwork(Point(problem), 2, plain=True)
-        begin = time.perf_counter()
-        count = 8 if method == "proportional, 8 a step" else 1
-        train(
-            *(net, method, lambda net, p: torch.cat(net(preference=p)), steps, 1e-3),
-            functools.partial(preferences.sample, 2, count),
-        )
-        seconds = time.perf_counter() - begin
-        with torch.no_grad():  # m = 2: 1/u has the direction of u with its entries exchanged
-            curve = torch.stack(net(preference=directions.flip(1)))
-        apart = torch.cdist(curve, front)
-        cosine = torch.cosine_similarity(curve, directions, dim=1).clamp(-1.0, 1.0)
-        angles = torch.rad2deg(torch.arccos(cosine))
-        lines.append(
-            f"{method:26} {apart.amin(1).max():8.3f} {apart.amin(0).max():5.3f} "
-            f"{angles.mean():7.2f} {angles.max():10.2f} {seconds:8.0f}"
-        )
-        print(lines[-1], flush=True)
-        axes.plot(*curve.T, marker=".", linewidth=0.8, markersize=4, label=method)
-    axes.legend()
-    return lines, figure
-
-
-# ---------------------------------------------------------------------------- two items, two digits
-
-
-class LeNet(nn.Module):
-    """Two convolutions, one hidden layer, a head a task; `LeNet(28)` has 84K parameters."""
-
-    def __init__(self, size, channels=(10, 20), kernel=5, padding=0, features=230):
-        super().__init__()
-        side = size
-        for _ in range(2):
-            side = (side + 2 * padding - kernel + 1) // 2
-        self.trunk = nn.Sequential(
-            *(nn.Conv2d(1, channels[0], kernel, padding=padding), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Conv2d(*channels, kernel, padding=padding), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Flatten(), nn.Linear(channels[1] * side**2, features), nn.ReLU()),
-        )
-        self.heads = nn.ModuleList(nn.Linear(features, 10) for _ in range(2))
-
-    def forward(self, images):
-        z = self.trunk(images)
-        return [head(z) for head in self.heads]
-
-
-@torch.no_grad()
-def measure(model, images, labels):
-    """Losses and accuracies of both tasks on a whole set."""
-    parts = zip(*map(model, images.split(1000)), strict=True)
-    logits = [torch.cat(part) for part in parts]
-    hits = [(z.argmax(1) == labels[:, t]).double().mean().item() for t, z in enumerate(logits)]
-    return [loss.item() for loss in task_losses(logits, labels)], hits
-
-
-def along_the_front(name, model_for, rays, data):
-    """A `Front` of one model a ray; `model_for(r)` gives the model for a preference."""
-    front = pyfront.Front()
-    for r in rays:
-        model = model_for(r)
-        test, accuracies = measure(model, data.test_images, data.test_labels)
-        train_losses, _ = measure(model, data.train_images, data.train_labels)
-        metrics = {f"accuracy_{task + 1}": value for task, value in enumerate(accuracies)}
-        front.add(
-            pyfront.Solution(
-                method=name,
-                preference=r,
-                train_losses=train_losses,
-                test_losses=test,
-                metrics=metrics,
-            )
-        )
-    return front
-
-
-def rays_between(count):
-    """Preferences whose rays l ∝ 1/r are evenly spread inside the quadrant."""
-    inverse = 1.0 / preferences.circle(count + 2)[1:-1]
-    return (inverse / inverse.sum(dim=1, keepdim=True)).tolist()
-
-
-def two_items(args, data, make, total, rate, size):
-    """One network along 21 preferences against 5 EPO models, both with `total` steps in all."""
-    steps = max(round(total * args.length) // 5, 1)
-
-    def batch():
-        chosen = torch.randint(len(data.train_images), (256,))
-        return data.train_images[chosen], data.train_labels[chosen]
-
-    def losses(net, p):
-        images, labels = batch()
-        return task_losses(net(images, preference=p), labels)
-
-    def separate(r):
-        torch.manual_seed(args.seed)
-        model = make()
-        base = torch.optim.Adam(model.parameters(), lr=rate)
-        opt = pyfront.EPO(base, r, weight_smoothing=0.9)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(base, steps)
-        for _ in range(steps):
-            images, labels = batch()
-            opt.step(task_losses(model(images), labels))
-            schedule.step()
-        return model
-
-    fronts, seconds = {}, {}
-    begin = time.perf_counter()
-    fronts["5 EPO models"] = along_the_front("5 EPO models", separate, rays_between(5), data)
-    seconds["5 EPO models"] = time.perf_counter() - begin
-    for method in ("linear", "proportional, k = 10"):
-        torch.manual_seed(args.seed)
-        net = pyfront.HyperNetwork(make(), 2, size=size)
-        name = f"one network, {method}"
-        begin = time.perf_counter()
-        train(net, method, losses, 5 * steps, rate, lambda: preferences.sample(2, 1)[0])
-        seconds[name] = time.perf_counter() - begin
-        fronts[name] = along_the_front(name, net.generate, rays_between(21), data)
-    return compare(data.name, fronts, seconds, 5 * steps, make, net)
-
-
-def compare(name, fronts, seconds, steps, make, net):
-    everything = [row for front in fronts.values() for row in front.losses("test")]
-    reference = 1.1 * np.max(everything, axis=0)
-    count = sum(p.numel() for p in make().parameters())
-    trained = sum(p.numel() for p in net.parameters())
-    lines = [
-        f"{name}: {steps} steps in all for each row, batch 256; the model has {count} parameters, "
-        f"the hypernetwork {trained}",
-        f"{'':34} hypervolume (test)  models  best accuracy 1, 2   balanced 1, 2   "
-        "non-uniformity  seconds",
-    ]
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.set(xlabel="test loss of task 1", ylabel="test loss of task 2", title=name)
-    right.set(xlabel="test accuracy of task 1", ylabel="test accuracy of task 2")
-    for label, front in fronts.items():
-        hits = np.array([[s.metrics["accuracy_1"], s.metrics["accuracy_2"]] for s in front])
-        middle = 100 * hits[len(front) // 2]
-        spread = [pyfront.functional.non_uniformity(s.test_losses, s.preference) for s in front]
-        lines.append(
-            f"{label:34} {front.hypervolume(reference, 'test'):18.4f} {len(front):7} "
-            f"{100 * hits[:, 0].max():12.1f} {100 * hits[:, 1].max():6.1f} "
-            f"{middle[0]:10.1f} {middle[1]:5.1f} {np.mean(spread):14.4f} {seconds[label]:9.0f}"
-        )
-        mark = "s" if len(front) == 5 else "."
-        left.plot(*front.losses("test").T, marker=mark, linewidth=0.8, label=label)
-        right.plot(*hits.T, marker=mark, linewidth=0.8, label=label)
-    lines.append(f"reference of the hypervolume: ({reference[0]:.4f}, {reference[1]:.4f})")
-    left.legend()
-    return lines, figure
-
-
-def digits(args):
-    data = multi_digits(seed=args.seed)
-    shape = {"channels": (8, 16), "kernel": 3, "padding": 1, "features": 50}
-    return two_items(args, data, lambda: LeNet(12, **shape), 2000, 3e-3, size=2.0)
-
-
-def mnist(args):
-    data = multi_mnist(args.data, train=20_000, test=5_000, seed=args.seed)
-    lines, figure = two_items(args, data, lambda: LeNet(28), 1800, 3e-4, size=1.0)
-    full = 200 * 120_000 // 256
-    lines.append(f"shortened: the paper trains for {full} steps on 120 000 pictures")
-    return lines, figure
-
-
-# ------------------------------------------------------------------------------------ twenty tasks
-
-
-class ManyHeads(nn.Module):
-    """A narrow trunk, so that 20 tasks compete for it, and a head a task."""
-
-    def __init__(self, inputs, width):
-        super().__init__()
-        self.trunk = nn.Sequential(
-            nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
-        )
-        self.heads = nn.Linear(width, census.TASKS * census.CLASSES)
-
-    def forward(self, x):
-        return self.heads(self.trunk(x)).unflatten(1, (census.TASKS, census.CLASSES)).unbind(1)
-
-
-def twenty_tasks(args):
-    """Mean test accuracy over 20 tasks: one balanced network against one that switches."""
-    data = census.load(args.data / "census" / "census-income.test.gz")
-    steps, tasks = round(4000 * args.length), range(1, census.TASKS + 1)
-    lines = [f"20 tasks on the census, {steps} steps, batch 256, mean and worst accuracy in %"]
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    for axes, width in zip(figure.subplots(1, 2, sharey=True), (6, 24), strict=True):
-        axes.set(xlabel="task", ylabel="test accuracy", title=f"trunk of width {width}")
-        for name, run in switching(data, steps, width).items():
-            torch.manual_seed(args.seed)
-            found = run()
-            mean, worst = 100 * np.mean(found), 100 * min(found)
-            lines.append(f"width {width:2}  {name:26} {mean:6.2f} {worst:6.2f}")
-            print(lines[-1], flush=True)
-            axes.plot(tasks, found, marker="o", linewidth=0.8, label=name)
-    axes.legend()
-    return lines, figure
-
-
-def switching(data, steps, width):
-    """Functions by name that train and return the accuracy of every task."""
-    x, y, test_x, test_y = data
-    m = census.TASKS
-
-    def make():
-        return ManyHeads(x.shape[1], width)
-
-    def losses(net, p):
-        chosen = torch.randint(len(x), (256,))
-        options = {} if p is None else {"preference": p}
-        return task_losses(net(x[chosen], **options), y[chosen])
-
-    @torch.no_grad()
-    def accuracies(model_for):
-        return [
-            (model_for(task)(test_x)[task].argmax(1) == test_y[:, task]).double().mean().item()
-            for task in range(m)
+def figure7(bench):
+    """The generated curve on problem (22) against its front."""
+    steps, rows = bench.steps(3000, 16_000), []
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*SineProblem(n=10).front(201).T, color="0.8", linewidth=7, label="true front")
+    axes.set(xlabel="loss 1", ylabel="loss 2")
+    for method in tqdm(CURVES, desc="problem (22)", unit="method"):
+        settings = {"figure": "figure7", "method": method, "steps": steps}
+        found = [
+            bench.kept(settings | {"seed": seed}, lambda s=seed, m=method: curve(m, s, steps))
+            for seed in bench.seeds
         ]
+        names = ("distance", "gap", "angle", "largest")
+        rows.append([method, *(spread([run[name] for run in found]) for name in names)])
+        style = {"marker": ".", "linewidth": 0.8, "markersize": 4}
+        axes.plot(*np.array(found[0]["curve"]).T, label=method, **style)
+    axes.legend(fontsize=8)
+    heads = ("weights for φ", "distance", "gap", "mean angle, °", "largest angle, °")
+    said = (
+        f"Problem (22), n = 10, a plain hypernetwork of 50-50, Adam 1e-3 with cosine decay, "
+        f"{steps} steps of one preference, {len(bench.seeds)} seeds."
+    )
+    bench.write("figure7", [said, "", *table(heads, rows)], figure)
 
-    def plain():
-        model = make()
-        base = torch.optim.Adam(model.parameters(), lr=3e-3)
+
+# --------------------------------------------------------------------------------------- figure 8a
+
+ALONG = 21
+ONE_NETWORK = ("linear", "Pareto MTL", "proportional, k = 10")
+
+
+def one_network(bench, name, method, rate, seed, steps, rays):
+    """Losses and accuracies of one hypernetwork at several preferences."""
+    rows = load(name, bench.data)
+    torch.manual_seed(seed)
+    net = pyfront.HyperNetwork(network(rows), rows.tasks, size=1.0)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    (x, y), began = rows.train, time.process_time()
+
+    def losses(net, p):
+        chosen = torch.randint(len(x), (BATCH,), generator=generator)
+        return rows.losses(net(x[chosen], preference=p), y[chosen])
+
+    train_generator(net, method, losses, steps, rate, lambda: preferences.sample(rows.tasks, 1)[0])
+    seconds = time.process_time() - began
+    found = [measured(net.generate(r), rows) for r in rays]
+    return {key: [one[key] for one in found] for key in found[0]} | {"seconds": seconds}
+
+
+def with_best_rate(bench, bar, settings, make, score):
+    """The rate of least score at the tuning seed, and the results of all seeds at that rate."""
+
+    def run(rate, seed):
+        result = bench.kept(settings | {"rate": rate, "seed": seed}, lambda: make(rate, seed))
+        bar.update()
+        return result
+
+    bar.set_postfix_str(settings["method"])
+    rate = min(RATES, key=lambda rate: score(run(rate, TUNING_SEED)))
+    return rate, [run(rate, seed) for seed in bench.seeds]
+
+
+def generators(bench, name, steps):
+    """{method: (rate, results per seed)} of one network, rates tuned as for separate models."""
+    found, few, along = {}, rays_between(3), rays_between(ALONG)
+
+    def score(result):
+        return np.multiply(few, result["train"]).max(axis=1).mean()
+
+    def make(method, rate, seed):
+        rays = few if seed == TUNING_SEED else along
+        return one_network(bench, name, method, rate, seed, steps, rays)
+
+    with tqdm(total=len(ONE_NETWORK) * (len(RATES) + len(bench.seeds)), desc=name) as bar:
+        for method in ONE_NETWORK:
+            settings = {"figure": "figure8a", "data": name, "method": method, "steps": steps}
+            found[method] = with_best_rate(bench, bar, settings, partial(make, method), score)
+    return found
+
+
+def figure8a(bench):
+    """One network along 21 preferences against 5 models, equal total and equal steps per model."""
+    real = ("multi-mnist-full",) if bench.full else ("multi-mnist",)
+    for name in bench.sets(("multi-digits",), real):
+        steps, rays = bench.steps(400, 200 * 120_000 // 256), rays_between(5)
+        rows, drawn = [], {}
+        for method, (rate, runs) in generators(bench, name, steps).items():
+            test, hits = (np.array([run[key] for run in runs]) for key in ("test", "accuracy"))
+            label = f"one network, {method}"
+            rows.append([label, ALONG, steps, rate, *eight_a(test, hits, rays_between(ALONG))])
+            drawn[label] = test[0], hits[0]
+        for each, what in ((max(steps // 5, 1), "equal total"), (steps, "equal per model")):
+            usual = at_rays(rays)
+            entries = {key: usual[key] for key in ("linear", "EPO, smoothed", "feedback")}
+            entries[SINGLE] = single_tasks(2)
+            found = compare(bench, name, entries, each)
+            for label, some in found.items():
+                if label == SINGLE:
+                    own = [some.test[:, j, j].mean() for j in range(2)]
+                    hits = [100 * some.accuracy[:, j, j].mean() for j in range(2)]
+                    cells = ["–", "–", f"{np.mean(own):.4g}", f"{hits[0]:.1f}, {hits[1]:.1f}"]
+                    rows.append([f"single tasks, {what}", 2, 2 * each, some.rate, *cells])
+                    continue
+                cells = eight_a(some.test, some.accuracy, rays)
+                rows.append([f"5 models, {label}, {what}", 5, 5 * each, some.rate, *cells])
+                if label != FIXED:
+                    drawn[rows[-1][0]] = some.test[0], some.accuracy[0]
+        heads = ("", "solutions", "steps in all", "rate", "hypervolume to (2, 2)", "μ, test")
+        heads += ("mean loss, test", "best accuracy 1, 2")
+        lines = [about(bench, name, steps), "", *table(heads, rows)]
+        bench.write(f"figure8a-{name}", lines, two_panels(drawn, name))
+
+
+def eight_a(test, hits, rays):
+    """Cells: hypervolume, μ, mean loss, best accuracies; arrays [seeds, cases, 2]."""
+    volumes = [volume(points, (2.0, 2.0)) for points in test]
+    uneven = [
+        np.mean([non_uniformity(row, r) for row, r in zip(points, rays, strict=True)])
+        for points in test
+    ]
+    best = 100 * hits.max(axis=1).mean(axis=0)
+    mean = spread(test.mean(axis=(1, 2)))
+    return spread(volumes), spread(uneven), mean, f"{best[0]:.1f}, {best[1]:.1f}"
+
+
+def two_panels(drawn, title):
+    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.set(xlabel="test loss of task 1", ylabel="test loss of task 2", title=title)
+    right.set(xlabel="test accuracy of task 1", ylabel="test accuracy of task 2")
+    for (label, (losses, hits)), style in zip(drawn.items(), markers(drawn).values(), strict=True):
+        line = {"linestyle": ":", "linewidth": 0.8, "markersize": 5, "label": label} | style
+        left.plot(*losses.T, **line)
+        right.plot(*hits.T, **line)
+    left.legend(fontsize=7)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- figure 9
+
+
+def switched(bench, name, method, draw, at, steps, rate, seed):
+    """Accuracy and training loss of each task; a network per task where `at` gives a preference."""
+    rows = load(name, bench.data)
+    torch.manual_seed(seed)
+    net = network(rows)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    x, y = rows.train
+
+    def losses(net, p=None):
+        chosen = torch.randint(len(x), (BATCH,), generator=generator)
+        asked = {} if p is None else {"preference": p}
+        return rows.losses(net(x[chosen], **asked), y[chosen])
+
+    if draw is None:
+        base = torch.optim.Adam(net.parameters(), lr=rate)
+        opt = PLAIN[method](base, rows)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(base, steps)
-        opt = pyfront.LinearScalarization(base, even(m))
         for _ in range(steps):
-            opt.step(losses(model, None))
+            opt.step(losses(net))
             schedule.step()
-        return accuracies(lambda task: model)
+        found = [measured(net, rows)] * rows.tasks
+    else:
+        net = pyfront.HyperNetwork(net, rows.tasks, size=3.0)
+        train_generator(net, method, losses, steps, rate, lambda: draw(rows.tasks))
+        found = [measured(net.generate(at(rows.tasks, j)), rows) for j in range(rows.tasks)]
+    return {key: [one[key][j] for j, one in enumerate(found)] for key in ("train", "accuracy")}
 
-    def hyper(draw, at):
-        net = pyfront.HyperNetwork(make(), m, size=3.0)
-        train(net, "linear", losses, steps, 3e-3, draw)
-        return accuracies(lambda task: net.generate(at(task)))
 
-    dirichlet = torch.distributions.Dirichlet(torch.full((m,), 0.1, dtype=torch.float64))
-    return {
-        "one model, equal weights": plain,
-        "balanced hypernetwork": lambda: hyper(lambda: even(m), lambda task: even(m)),
-        "controllable, switches": lambda: hyper(dirichlet.sample, lambda task: torch.eye(m)[task]),
+PLAIN = {
+    "uniform linear": lambda b, rows: pyfront.LinearScalarization(b, even(rows.tasks)),
+    "uncertainty": lambda b, rows: METHODS["uncertainty"](b, None, None, rows),
+    "dynamic weight average": lambda b, rows: pyfront.DynamicWeightAverage(b, steps_per_epoch=100),
+    "MGDA": lambda b, rows: pyfront.MGDA(b),
+}
+
+
+def sparse(tasks):
+    return torch.distributions.Dirichlet(torch.full((tasks,), 0.1).double()).sample()
+
+
+def one_hot(tasks, j):
+    return torch.eye(tasks)[j]
+
+
+def same(tasks, j=None):
+    return torch.tensor(even(tasks))
+
+
+SWITCHED = {
+    **{name: (name, None, None) for name in PLAIN},
+    "balanced hypernetwork": ("linear", same, same),
+    "controllable, linear": ("linear", sparse, one_hot),
+    "controllable, Pareto MTL": ("Pareto MTL", sparse, one_hot),
+    "controllable, proportional": ("proportional, k = 10", sparse, one_hot),
+}
+
+
+def switching(bench, name, steps):
+    """{label: (rate, results per seed)} of every way to serve all tasks."""
+    found = {}
+
+    def score(result):
+        return np.mean(result["train"])
+
+    with tqdm(total=len(SWITCHED) * (len(RATES) + len(bench.seeds)), desc=name) as bar:
+        for label, how in SWITCHED.items():
+            settings = {"figure": "figure9", "data": name, "method": label, "steps": steps}
+            make = partial(switched, bench, name, *how, steps)
+            found[label] = with_best_rate(bench, bar, settings, make, score)
+    return found
+
+
+def figure9(bench):
+    """Accuracy over many tasks: one solution against a network that switches."""
+    for name in bench.sets(("digits",), ("census-20",)):
+        steps, rows = bench.steps(400, 10_000), []
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel="task", ylabel="test accuracy, seed 1", title=name)
+        for (label, (rate, runs)), style in zip(
+            switching(bench, name, steps).items(), markers(SWITCHED).values(), strict=True
+        ):
+            hits = 100 * np.array([run["accuracy"] for run in runs])
+            rows.append([label, rate, spread(hits.mean(axis=1)), spread(hits.min(axis=1))])
+            axes.plot(range(1, hits.shape[1] + 1), hits[0], label=label, linewidth=0.8, **style)
+        axes.legend(fontsize=7, ncol=2)
+        heads = ("", "rate", "mean accuracy, %", "worst task, %")
+        bench.write(f"figure9-{name}", [about(bench, name, steps), "", *table(heads, rows)], figure)
+
+
+# ----------------------------------------------------------------------------------------- table 1
+
+
+def table1(bench):
+    """Parameters and time of a forward pass of the paper's LeNet, batch 256, in turns."""
+    from networks import LeNet
+
+    torch.manual_seed(0)
+    plain = LeNet(28)
+    net = pyfront.HyperNetwork(LeNet(28), 2, size=1.0)
+    made, x = net.generate([0.5, 0.5]), torch.randn(256, 1, 28, 28)
+    drawn = iter(preferences.sample(2, 10_000))
+
+    def switch():
+        net.switch(next(drawn))
+        return net(x)
+
+    calls = {
+        "the plain model": lambda: plain(x),
+        "one network, a new preference per batch": lambda: net(x, preference=next(drawn)),
+        "the same by `switch(p)`": switch,
+        "a model of `generate(p)`": lambda: made(x),
     }
+    taken = {name: [] for name in calls}
+    with torch.no_grad():
+        for _ in range(bench.steps(31, 101)):
+            for name, call in calls.items():
+                began = time.perf_counter()
+                call()
+                taken[name].append(1000 * (time.perf_counter() - began))
+    base, rows = taken["the plain model"], []
+    for name, values in taken.items():
+        model = net if name.startswith(("one network", "the same")) else plain
+        count = sum(p.numel() for p in model.parameters())
+        ratio = statistics.median(v / b for v, b in zip(values, base, strict=True))
+        rows.append([name, count, f"{statistics.median(values):.1f}", f"{ratio:.2f}"])
+    heads = ("", "parameters", "ms, median", "over the plain model")
+    bench.write("table1", table(heads, rows))
 
 
-EXPERIMENTS = {"synthetic": synthetic, "digits": digits, "mnist": mnist, "census": twenty_tasks}
-
-
-def positive(text):
-    value = float(text)
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number > 0")
-    return value
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="holds mnist/ and census/")
-    parser.add_argument("--only", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS))
-    parser.add_argument("--length", type=positive, default=1.0, metavar="FACTOR")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    args = parser.parse_args()
-    if args.data is None and {"mnist", "census"} & set(args.only):
-        parser.error("mnist and census need --data")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name in args.only:
-        lines, figure = EXPERIMENTS[name](args)
-        print(*lines, "", sep="\n", flush=True)
-        (args.out / f"{name}.txt").write_text("\n".join(lines) + "\n")
-        figure.savefig(args.out / f"{name}.png", dpi=120)
-
+FIGURES = {"figure7": figure7, "figure8a": figure8a, "figure9": figure9, "table1": table1}
 
 if __name__ == "__main__":
-    main()
+    main("controllable", __doc__, FIGURES)
