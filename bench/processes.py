@@ -113,6 +113,7 @@ def on_host(rank, folder, what, rounds, batch):
     found = globals()[what](rank, 2, rounds, batch)
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")
+    dist.barrier()  # torch 2.6 may hang where the last message has just ended
     dist.destroy_process_group()
 
 

@@ -96,4 +96,5 @@ if __name__ == "__main__":
         found = last.metrics()
         print("losses", *(f"{found[f'loss/{task}']:.6f}" for task in PREFERENCE))
     if several:
+        dist.barrier()  # torch 2.6 may hang where the last message has just ended
         dist.destroy_process_group()

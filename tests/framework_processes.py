@@ -6,6 +6,7 @@ import sys
 
 import torch
 import torch.distributed as dist
+from launch import leave
 
 
 def lightning(folder, name):
@@ -58,4 +59,4 @@ if __name__ == "__main__":
     model, seen = globals()[sys.argv[1]](folder)
     found = {"parameters": [p.detach() for p in model.parameters()], "seen": seen}
     torch.save({**found, "world": dist.get_world_size()}, f"{folder}/{os.environ['RANK']}.pt")
-    dist.destroy_process_group()
+    leave()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -47,6 +48,16 @@ def _process(rank, function, world, folder, timeout, args):
     result = function(rank, world, *args)
     torch.save(result, f"{folder}/{rank}.part")
     os.replace(f"{folder}/{rank}.part", f"{folder}/{rank}.pt")
+    leave()
+
+
+def leave():
+    """Leave the process group once gloo's threads have let go of what was sent.
+
+    A thread needs the interpreter for that. torch 2.6 ends the group with the interpreter locked,
+    and waits for ever for a thread that comes too late.
+    """
+    time.sleep(0.02)
     dist.destroy_process_group()
 
 
