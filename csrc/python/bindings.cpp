@@ -14,6 +14,7 @@
 
 #include "gramian/gramian.hpp"
 #include "python/bindings_cuda.hpp"
+#include "python/graph_walk.hpp"
 #include "python/tensor_table.hpp"
 #include "solvers/dual_cone.hpp"
 #include "solvers/epo.hpp"
@@ -271,6 +272,12 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("irregular", &pf::TensorTable::irregular)
       .def_property_readonly("first_tasks", &pf::TensorTable::first_tasks)
       .def("accepts", &pf::TensorTable::accepts, py::arg("out"), py::arg("tensor_type"));
+  m.def(
+      "graph_holds",
+      [](const py::sequence& losses, const std::string& type, const std::string& leaf) {
+        return pf::GraphWalk(type, leaf).holds(losses);
+      },
+      py::arg("losses"), py::arg("type"), py::arg("leaf"));
   pf::add_device(m);
   // in the order of their numbers, which is how a device reports them
   m.attr("STATUSES") = names_of<pf::Status>(pf::Status::nonfinite);

@@ -97,7 +97,11 @@ def require(
 
     Entries are named by their places, 0, 1, … where None.
     """
-    for index, value in zip(places or range(values.size), values.tolist(), strict=True):
+    listed = values.tolist()
+    smallest = min(listed, default=math.inf)
+    if smallest >= lowest and smallest > above and all(map(math.isfinite, listed)):
+        return
+    for index, value in zip(places or range(values.size), listed, strict=True):
         if math.isfinite(value) and value >= lowest and value > above:
             continue
         bound = f" and > {above:g}" if above > -math.inf else ""

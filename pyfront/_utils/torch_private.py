@@ -22,6 +22,7 @@ __all__ = [
     "COMPILED_NODE",
     "CONVERSION_NODE",
     "GRAPH_ERRORS",
+    "LEAF_NODE",
     "MULTIPLICATION_NODE",
     "NO_GRAPH",
     "UNSUPPORTED_PRODUCTS",
@@ -42,8 +43,9 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 RunBackward: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
 
-# Names of autograd nodes: a reentrant checkpoint, a compiled graph, another dtype, a product.
+# Nodes of autograd: a reentrant checkpoint, a leaf, a compiled graph, another dtype, a product.
 CHECKPOINT_NODE = "CheckpointFunctionBackward"
+LEAF_NODE = "AccumulateGrad"
 COMPILED_NODE = "CompiledFunctionBackward"
 CONVERSION_NODE = "ToCopyBackward0"
 MULTIPLICATION_NODE = "MulBackward0"

@@ -7,8 +7,8 @@ Where several processes enter a step: the losses and what is wrong with them (:m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import numpy as np
@@ -41,10 +41,9 @@ class Processes:
         """Return the parameters that must have the same values in all processes."""
         return ()
 
-    @contextmanager
-    def entering(self) -> Iterator[None]:
+    def entering(self) -> AbstractContextManager[None]:
         """Raise an error of the block on every process, before the first collective of a step."""
-        yield
+        return nullcontext()
 
     def agree(self, header: Header) -> list[Header]:
         """Return the headers of all processes.

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from pyfront._utils.torch_private import CHECKPOINT_NODE, leaf_of
+from pyfront._utils.torch_private import CHECKPOINT_NODE, LEAF_NODE, leaf_of
+from pyfront.backend.graph_walk import holds_node
 
 __all__ = ["graph_nodes", "has_reentrant_checkpoint", "reached", "reaches", "share_a_graph"]
 
@@ -31,16 +32,7 @@ def has_reentrant_checkpoint(losses: Sequence[Tensor]) -> bool:
     Called at every step: such a checkpoint appears when a part of the model is unfrozen, or when
     checkpointing is switched on.
     """
-    nodes = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
-    seen: set[object] = {None, *nodes}
-    for node in nodes:  # which grows
-        if type(node).__name__ == CHECKPOINT_NODE:
-            return True
-        for child, _ in node.next_functions:
-            if child not in seen:
-                seen.add(child)
-                nodes.append(child)  # type: ignore[arg-type]  # None has been seen
-    return False
+    return holds_node(losses, CHECKPOINT_NODE, LEAF_NODE)
 
 
 def share_a_graph(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:

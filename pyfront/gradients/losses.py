@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyfront._utils.arguments import FloatArray, vector
+from pyfront._utils.arguments import FloatArray
 from pyfront.backend import cuda as devices
 
 __all__ = ["as_losses", "loss_values", "losses_present", "scalars", "stacked", "widened"]
@@ -22,7 +23,7 @@ def as_losses(losses: object, name: str = "losses") -> list[Tensor]:
     """
     found = _listed(losses, name)
     for task, loss in enumerate(found):
-        _check_loss(f"{name}[{task}]", loss)
+        _check_loss(name, task, loss)
     return found
 
 
@@ -37,7 +38,7 @@ def losses_present(losses: object, name: str = "losses") -> tuple[list[Tensor], 
     found = _listed(losses, name)
     places = [task for task, loss in enumerate(found) if loss is not None]
     for task in places:
-        _check_loss(f"{name}[{task}]", found[task])
+        _check_loss(name, task, found[task])
     return [found[task] for task in places], places, len(found)
 
 
@@ -53,7 +54,10 @@ def _listed(losses: object, name: str) -> list[Tensor]:
     return list(losses)
 
 
-def _check_loss(name: str, loss: object) -> None:
+def _check_loss(losses: str, task: int, loss: object) -> None:
+    if _is_loss(loss):
+        return
+    name = f"{losses}[{task}]"
     if not isinstance(loss, Tensor):
         raise TypeError(f"{name}: expected a scalar tensor, got {type(loss).__name__}")
     if loss.numel() != 1:
@@ -62,17 +66,25 @@ def _check_loss(name: str, loss: object) -> None:
         raise ValueError(f"{name}: device meta holds no values")
     if loss.is_complex():
         raise TypeError(f"{name}: expected a real loss, got {loss.dtype}")
-    if not loss.requires_grad:
-        raise ValueError(
-            f"{name} = {loss.item():g}: it has no graph; compute it from the parameters, "
-            "with gradients enabled and without .detach() or .item(); for a task that has no data "
-            "in this batch give None"
-        )
+    raise ValueError(
+        f"{name} = {loss.item():g}: it has no graph; compute it from the parameters, "
+        "with gradients enabled and without .detach() or .item(); for a task that has no data "
+        "in this batch give None"
+    )
+
+
+def _is_loss(loss: object) -> bool:
+    return (
+        isinstance(loss, Tensor)
+        and loss.requires_grad
+        and loss.numel() == 1
+        and not (loss.is_complex() or loss.is_meta)
+    )
 
 
 def loss_values(losses: Sequence[Tensor]) -> FloatArray:
     """Return the numbers behind the losses, [m] float64."""
-    return vector("losses", scalars(losses))
+    return np.array(scalars(losses), dtype=np.float64)
 
 
 def scalars(values: Sequence[Tensor | None]) -> list[float]:

@@ -112,7 +112,8 @@ class EPO(MultiTaskOptimizer):
             self._epsilon(),
             self.descent,
         )
-        report.weights.mul_(self._share(units.unit))
+        if (share := self._share(units.unit)) != 1.0:
+            report.weights.mul_(share)
         if units.unit is not None:
             report.weights.div_(torch.from_numpy(units.unit))
         if self.epsilon == "adaptive":

@@ -39,7 +39,7 @@ def shares_of(
     """
     tasks, places = batch.presence.tasks, batch.presence.places
     if share is None:
-        return np.ones(len(batch.losses))
+        return np.array([1.0] * len(batch.losses))
     if collected and processes.sharded:
         raise ValueError("share: accumulate() has averaged sharded gradients without it")
     if isinstance(share, (int, float)):

@@ -162,7 +162,9 @@ class HostArithmetic(Arithmetic):
         """Return whether ‖g_j‖² and w, or the weight 1 of own gradients, say that d is finite."""
         if self.processes.several:  # which must agree
             return False
-        return bool(np.maximum(np.abs(weights), 1.0) @ np.sqrt(norms) < 65504.0)  # float16
+        pairs = zip(weights.tolist(), norms.tolist(), strict=True)
+        bound: float = sum(max(abs(w), 1.0) * math.sqrt(n) for w, n in pairs)
+        return bound < 65504.0  # the largest number of float16
 
     def checked(self, step: Step, report: Report, direction: Row) -> Report:
         """Raise where the direction is not finite, before anything but ``.grad`` has changed."""

@@ -89,11 +89,12 @@ def refuse_layouts(base: torch.optim.Optimizer) -> None:
         kind, ours = type(one).__name__, type(one).__module__.startswith("torch.optim")
         if not ours or not (kind == "SparseAdam" or kind in DENSE_ALONE):
             continue
+        takes_sparse = kind == "SparseAdam"
         params = (p for group in one.param_groups for p in group["params"])
         for index, p in enumerate(params):
-            if p.grad is None or p.grad.is_sparse == (kind == "SparseAdam"):
+            if (gradient := p.grad) is None or gradient.is_sparse is takes_sparse:
                 continue
-            found, advice = SPARSE if p.grad.is_sparse else DENSE
+            found, advice = DENSE if takes_sparse else SPARSE
             raise TypeError(
                 f"step: {kind} takes no {found} gradient, and that of its parameter {index} (shape "
                 f"{list(p.shape)}) is {found}; {advice}"

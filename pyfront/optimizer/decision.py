@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def weigh(step: Step, c: FloatArray | None) -> Report:
         c: C, [m, m], or None where the method does not need it.
     """
     method = step.method
-    if c is not None and np.isnan(c[0, 0]):
+    if c is not None and math.isnan(c.item(0)):
         return nonfinite(step)
     alone = step.one_off and not method.counts_one_off_calls
     report, after = _working_on(
@@ -130,6 +131,6 @@ def _checked_weights(method: Method, report: Report, tasks: int) -> Tensor:
         )
     if weights.shape != (tasks,):
         raise ValueError(f"{who}: expected {tasks} weights, got shape {list(weights.shape)}")
-    if not np.isfinite(weights.detach().numpy()).all():
-        raise ValueError(f"{who}: the weights are not finite: {weights.tolist()}")
+    if not all(map(math.isfinite, values := weights.tolist())):
+        raise ValueError(f"{who}: the weights are not finite: {values}")
     return weights

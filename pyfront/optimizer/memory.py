@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,22 @@ from pyfront._utils.arguments import FloatArray
 from pyfront.optimizer.shared import Memory, Shared
 
 __all__ = ["HasMemory"]
+
+
+class Drafting:
+    """A time in which a method works on a draft of its memory, for the tasks present."""
+
+    __slots__ = ("before", "draft", "presence", "shared")
+
+    def __init__(self, shared: Shared, draft: Memory, presence: Any) -> None:
+        self.shared, self.draft, self.presence = shared, draft, presence
+
+    def __enter__(self) -> None:
+        self.before, self.shared.memory = self.shared.memory, self.draft
+        self.shared.presence = self.presence
+
+    def __exit__(self, *error: object) -> None:
+        self.shared.memory, self.shared.presence = self.before, None
 
 
 class HasMemory(torch.optim.Optimizer):
@@ -39,15 +54,9 @@ class HasMemory(torch.optim.Optimizer):
     def memory(self, value: Memory) -> None:
         self._shared.memory = value
 
-    @contextmanager
-    def drafting(self, draft: Memory, presence: Any) -> Any:
+    def drafting(self, draft: Memory, presence: Any) -> Drafting:
         """Let the method work on ``draft``, for the tasks present; all is as before afterwards."""
-        before, self.memory = self.memory, draft
-        self._shared.presence = presence
-        try:
-            yield draft
-        finally:
-            self.memory, self._shared.presence = before, None
+        return Drafting(self._shared, draft, presence)
 
     def recalled(self, name: str, default: FloatArray) -> FloatArray:
         """Return what the memory holds under ``name`` if it is as long as ``default``.

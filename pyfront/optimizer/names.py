@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -97,7 +97,7 @@ def call_by_position(
 
 def errors_by_name(tasks: tuple[str, ...] | None) -> AbstractContextManager[None]:
     """Let errors say ``losses['depth']`` in place of ``losses[1]``."""
-    return _renamed([repr(task) for task in tasks or ()])
+    return _renamed([repr(task) for task in tasks]) if tasks else nullcontext()
 
 
 def errors_by_place(places: Sequence[int]) -> AbstractContextManager[None]:
@@ -110,7 +110,7 @@ def _renamed(keys: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, RuntimeError) as error:
-        if keys and len(error.args) == 1 and isinstance(error.args[0], str):
+        if len(error.args) == 1 and isinstance(error.args[0], str):
             error.args = (_with_keys(error.args[0], keys),)
         raise
 

@@ -124,7 +124,7 @@ class Step:
         self.memory = method.settled()  # as it will be after the call
         self.kept: KeptGradients | None = None  # for a look at the base's step
         self.shares = shares_of(call.share, self.batch, self.collected is not None, processes)
-        self.factors = np.ones(len(self.batch.losses))  # W n_i / N of this process, for each loss
+        self.factors = np.array([1.0] * len(self.batch.losses))  # W n_i / N here, for each loss
         self.without_data: list[int] = []
 
     def meet(self) -> Step:
