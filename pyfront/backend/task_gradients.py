@@ -160,7 +160,7 @@ def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> lis
     That of a sparse block is new, and :meth:`TaskGradients.spread` makes it sparse. A CUDA graph
     writes where it wrote when it was captured: into memory of its own.
     """
-    captured = not params[0].is_cpu and devices.capturing(params[0].device)
+    captured = devices.capturing(params[0].device)
     likes, supports = gradients.blocks(), gradients.supports
     own = [None if block in supports else p.grad for block, p in enumerate(params)]
     if not captured and all(map(_can_hold, own, likes)) and gradients.fits(own):

@@ -46,7 +46,7 @@ def _of_batch(step: Step, send: Arrived) -> list[Row]:
 def _by_engine(step: Step, tasks: Sequence[int], send: Arrived, retain: bool) -> list[Row]:
     batch, absent, names = step.batch, step.without_data, step.batch.names
     runs = [[task] for task in tasks] if absent else [list(tasks)]
-    last = max((task for task in tasks if task not in absent), default=-1)
+    last = max([task for task in tasks if task not in absent], default=-1)
     rows: list[Row] = []
     for run in runs:
         if run and run[0] in absent:

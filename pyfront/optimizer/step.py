@@ -61,6 +61,7 @@ class Step:
         overwrites: the direction may be written into the memory of ``.grad``.
 
     Attributes:
+        complex: one of the parameters is.
         targets: the parameters, or tensors in their place whose ``.grad`` is empty.
         batch: the losses, checked and scaled.
         presence: the tasks that have data, here or in micro-batches before. Whatever is of size m
@@ -94,6 +95,7 @@ class Step:
         self.overwrites = overwrites
         targets = self.params if overwrites else [p.detach() for p in self.params]
         self.targets = processes.local(targets)
+        self.complex = any([p.is_complex() for p in self.params])
         if not self.params:
             raise ValueError("base: no parameter of this optimizer requires a gradient")
         self.collected: Collected | None = method._shared.collected
@@ -180,9 +182,8 @@ class Step:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
         count = self.tasks + len(self.batch.losses) - self.batch.tasks
         rows = self.processes.averaged(lambda send: row_passes(self, send), count)
-        if self.split is None and not any(p.is_complex() for p in self.params):
-            return rows
-        return [as_real(row) for row in rows]
+        real = self.split is None and not self.complex
+        return rows if real else [as_real(row) for row in rows]
 
     def _by_rows(self) -> tuple[Report, Row]:
         rows = self.rows()
@@ -205,7 +206,7 @@ class Step:
             self.call.retain_graph,
             self.processes,
         )
-        direction = as_complex(direction, self.params)
+        direction = as_complex(direction, self.params) if self.complex else direction
         if self.split is None and self.arithmetic.cannot_overflow(weights, squares.norms):
             return report, direction
         return self.arithmetic.checked(self, report, direction), direction
