@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-IN_TURNS = ("ratio_to_floor", "over_floor", "ratio_to_plain")
+IN_TURNS = ("ratio_to_floor", "over_floor", "ratio_to_plain", "ratio_to_step")
 MARGIN = {True: 0.05, False: 0.25}  # by whether the ratio was measured in turns
 
 

@@ -2,7 +2,8 @@
 
 The floor is what every exact method pays: forward, m backward passes and Adam, with no decision.
 Each contender runs in turns with the floor, so that drift of the machine hits both alike;
-`ratio_to_floor` in `extra_info` is the median over rounds of its time over the floor's next to it.
+`ratio_to_floor` in `extra_info` is the median over rounds of its time over the floor's next to it;
+`scalarize` runs in turns with `step(losses)`.
 TorchJD runs with and without its own Gramian shortcut. The published EPO loop is rewritten from its
 paper: a fresh forward and backward for every task into one flat matrix, a cvxpy problem built at
 every step, a forward and a weighted backward.
@@ -90,6 +91,22 @@ def ours(method):
     return make
 
 
+def by_scalar(method):
+    """As a framework makes the step: one scalar, backward on it, a step."""
+
+    def make(model, batch, tasks):
+        opt = method(adam(model), tasks)
+
+        def step():
+            opt.zero_grad()
+            opt.scalarize(model.losses(batch)).backward()
+            opt.step()
+
+        return step
+
+    return make
+
+
 def theirs(aggregator, shortcut):
     return lambda model, batch, tasks: torchjd(
         model, partial(model.losses, batch), aggregator, shortcut=shortcut
@@ -141,6 +158,7 @@ CONTENDERS = {
     "floor": backwards(keep=False),
     "floor-rows-kept": backwards(keep=True),
     "pyfront-EPO": ours(lambda base, m: pyfront.EPO(base, [1.0] * m)),
+    "pyfront-EPO-scalarize": by_scalar(lambda base, m: pyfront.EPO(base, [1.0] * m)),
     "pyfront-MGDA": ours(lambda base, m: pyfront.MGDA(base)),
     "pyfront-UPGrad": ours(lambda base, m: pyfront.UPGrad(base)),
     "torchjd-UPGrad": theirs("UPGrad", False),
@@ -150,13 +168,17 @@ CONTENDERS = {
 }
 
 
+AGAINST = {"pyfront-EPO-scalarize": "pyfront-EPO"}  # in place of the floor
+
+
 def paired(problem, contender):
     """Seconds of the floor and of a contender, [ROUNDS] each, in turns in one process.
 
     In pairs, not all contenders in one round: one that gives megabytes back to the system at every
     step would let the next one pay for fetching them again.
     """
-    steps = [CONTENDERS[name](*make_problem(problem)) for name in ("floor", contender)]
+    other = AGAINST.get(contender, "floor")
+    steps = [CONTENDERS[name](*make_problem(problem)) for name in (other, contender)]
     times = [[], []]
     rounds = 7 if problem in NETWORKS else ROUNDS  # a step of these takes long
     for round_ in range(rounds + 3):
@@ -186,9 +208,12 @@ def test_step(benchmark, problem, contender, threads):
     low, ratio, high = (ratios[len(ratios) * q // 4] for q in (1, 2, 3))
     milliseconds = 1e3 * statistics.median(times)
     benchmark.extra_info.update(
-        threads=threads, ratio_to_floor=ratio, quartiles=(low, high), median_ms=milliseconds
+        {"ratio_to_step" if contender in AGAINST else "ratio_to_floor": ratio},
+        threads=threads,
+        quartiles=(low, high),
+        median_ms=milliseconds,
     )
     print(
         f"{problem:11} {contender:24} {threads} threads {milliseconds:8.2f} ms"
-        f"   over floor {ratio:.3f} ({low:.3f} to {high:.3f})"
+        f"   over {AGAINST.get(contender, 'floor')} {ratio:.3f} ({low:.3f} to {high:.3f})"
     )
