@@ -10,6 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 import pyfront
+from pyfront.distributed import rows
 
 STEPS, BATCH = 12, 16
 
@@ -209,7 +210,13 @@ def same(found, expected):
 # --------------------------------------------------------------------------------- in the processes
 
 
+def small_buckets():
+    """Let a row of these small models travel in several buckets, and so within its pass."""
+    rows.SMALLEST = 1
+
+
 def ddp(rank, world, names):
+    small_buckets()
     return train(names, rank, world, DistributedDataParallel, group=dist.group.WORLD)
 
 
@@ -220,6 +227,8 @@ def bare(rank, world, names):
 def uneven(rank, world):
     return train(UNEVEN, rank, world, DistributedDataParallel, group=dist.group.WORLD, uneven=True)
 
+
+BARE = ["EPO", "PreferenceFeedback", "SingleLoopMGDA", "fixed"]  # each row in one bucket
 
 UNEVEN = ["EPO", "PreferenceFeedback", "SingleLoopMGDA", "micro-batches", "fixed", "features"]
 

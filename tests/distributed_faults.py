@@ -6,7 +6,17 @@ import time
 import numpy as np
 import torch
 import torch.distributed as dist
-from distributed_cases import METHODS, TARGETS, R, ThreeHeads, batches, losses_of, part, sgd
+from distributed_cases import (
+    METHODS,
+    TARGETS,
+    R,
+    ThreeHeads,
+    batches,
+    losses_of,
+    part,
+    sgd,
+    small_buckets,
+)
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -101,6 +111,21 @@ def freed_graph(rank, bad, method="MGDA"):
     return opt, lambda: opt.step(found)
 
 
+def fails_within_a_pass(rank, bad):
+    """The third pass ends at the trunk when the gradients of its head have been sent."""
+    model, opt = setup("MGDA")
+    values = losses(model, rank)
+    passes = []
+
+    def hook(_):
+        passes.append(rank)
+        if rank == bad and len(passes) == 3:
+            raise ValueError("this hook of the user fails")
+
+    model.module.trunk.bias.register_hook(hook)
+    return opt, lambda: opt.step(values)
+
+
 def freed_graph_of_a_product(rank, bad):
     return freed_graph(rank, bad, "SingleLoopMGDA")
 
@@ -188,6 +213,7 @@ FAULTS = {
     infinite_gradient: (ValueError, "its gradient is not finite"),
     infinite_gradient_in_one_pass: (ValueError, "weighted gradient is not finite"),
     freed_graph: (ValueError, "rank 1: losses[0]: its graph has been freed"),
+    fails_within_a_pass: (ValueError, "rank 1: this hook of the user fails"),
     freed_graph_of_a_product: (ValueError, "rank 1: losses: its graph has been freed"),
     closure_raises: (KeyError, "rank 1: 'no such column'"),
     other_start: (ValueError, "rank 1 holds other values of its parameters than rank 0"),
@@ -210,6 +236,7 @@ FAULTS = {
 
 def faults(rank, world):
     """Return the class and text of each error, and whether anything had changed."""
+    small_buckets()
     found = {}
     for fault in FAULTS:
         opt, call = fault(rank, 1)

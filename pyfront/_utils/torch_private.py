@@ -27,6 +27,7 @@ __all__ = [
     "NO_GRAPH",
     "UNSUPPORTED_PRODUCTS",
     "autograd_log_is_on",
+    "backward_pass",
     "copy_all",
     "engine_entry",
     "has_hooks",
@@ -119,6 +120,16 @@ def version_of(tensor: Tensor) -> int:
         return 0
     version = _found(tensor, "_version")
     return 0 if version is None else int(version)
+
+
+def backward_pass() -> int | None:
+    """Return the number of the backward pass that autograd runs in this thread, None outside one.
+
+    None in every pass without the name: rows then travel between passes and not within them.
+    """
+    task = _found(torch, "_C", "_current_graph_task_id")
+    number = -1 if task is None else int(task())
+    return None if number == -1 else number
 
 
 def in_backward_pass() -> bool:

@@ -53,12 +53,19 @@ class Processes:
         """
         return [header]
 
-    def averaged(self, compute: Callable[[Arrived], Sequence[Row]], count: int) -> list[Row]:
-        """Return rows, each averaged over the processes while the next is computed.
+    def averaged(
+        self,
+        compute: Callable[[Arrived], Sequence[Row]],
+        count: int,
+        roots: Sequence[Sequence[Tensor]] = (),
+    ) -> list[Row]:
+        """Return rows, averaged over the processes while they are computed.
 
         Args:
             compute: gives each row to the function that it is given, and returns what that returns.
             count: the number of rows.
+            roots: for each row the losses at which its backward pass begins, where one pass over
+                the parameters makes the row; its parts are then averaged within the pass.
         """
         return list(compute(lambda row: row))
 

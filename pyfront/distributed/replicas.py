@@ -38,9 +38,14 @@ class Replicas(Together):
         """Return all parameters."""
         return params
 
-    def averaged(self, compute: Callable[[Arrived], Sequence[Row]], count: int) -> list[Row]:
-        """Average each row by an asynchronous all-reduce in buckets."""
-        return averaged_rows(self, self.params, compute, count)
+    def averaged(
+        self,
+        compute: Callable[[Arrived], Sequence[Row]],
+        count: int,
+        roots: Sequence[Sequence[Tensor]] = (),
+    ) -> list[Row]:
+        """Average each row by asynchronous all-reduces of buckets."""
+        return averaged_rows(self, self.params, compute, count, roots)
 
     def squares(
         self, gradients: TaskGradients, inside: list[int] | None, outside: list[int] | None

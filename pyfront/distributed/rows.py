@@ -1,22 +1,31 @@
-"""Rows that are averaged over processes in buckets while the next pass runs."""
+"""Rows that are averaged over processes in buckets while backward passes run.
+
+A bucket travels as soon as the pass has its gradients, the last one of a row when the pass has
+ended, so that what fails within a pass can still be told by the row itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pyfront._utils.torch_private import copy_all
+from pyfront._utils.torch_private import backward_pass
+from pyfront.backend.graph import reached
 from pyfront.backend.task_gradients import Row
 from pyfront.distributed.processes import Arrived
 from pyfront.distributed.together import Together, waiting
 
 __all__ = ["averaged_rows"]
 
-BUCKET = 25 * 2**20  # bytes, as DistributedDataParallel's
+LARGEST = 25 * 2**20  # bytes of a bucket, as DistributedDataParallel's
+SMALLEST = 2**20  # as the first one there
+PARTS = 8  # of a row, so that little of the last row is left when its pass ends
 
 
 class Bucket:
@@ -32,72 +41,162 @@ class Bucket:
         self.entries = sum(like.numel() for like in self.likes)
         self.dtype, self.device = self.likes[0].dtype, params[blocks[0]].device
 
-    def filled(self, row: Row | None, ranks: int) -> tuple[Tensor, list[Tensor]]:
-        """Return the memory with this process's part of the mean, and its views."""
+    @torch.no_grad()
+    def filled(self, gradients: Row | None, ranks: int) -> Filled:
+        """Return memory with this process's part of the means; None for a process that failed."""
         flat = torch.empty(self.entries + len(self.blocks), dtype=self.dtype, device=self.device)
         views, start = [], 0
         for like in self.likes:  # in the parameter's own dense layout
             views.append(flat.as_strided(like.shape, like.stride(), start))
             start += like.numel()
-        if row is None:
+        if gradients is None:
             flat.fill_(torch.nan)
             return flat, views
-        found = [(view, row[b]) for view, b in zip(views, self.blocks, strict=True)]
-        there = [(view, _dense(g)) for view, g in found if g is not None]
-        if len(there) < len(found):
-            flat.zero_()
-        if there:
-            copy_all([view for view, _ in there], [g for _, g in there])
-            flat.mul_(1.0 / ranks)
-        flags = [float(row[b] is not None) for b in self.blocks]
+        for view, gradient in zip(views, gradients, strict=True):
+            if gradient is None:
+                view.zero_()
+            else:
+                torch.mul(_dense(gradient), 1.0 / ranks, out=view)
+        flags = [float(gradient is not None) for gradient in gradients]
         flat[self.entries :] = torch.tensor(flags, dtype=self.dtype, device=self.device)
         return flat, views
 
 
+Filled = tuple[Tensor, list[Tensor]]
+
+
 def buckets_of(params: Sequence[Tensor]) -> list[Bucket]:
-    """Return buckets of at most ``BUCKET`` bytes, or of one larger parameter."""
+    """Return buckets in the order in which a backward pass fills them: last blocks first.
+
+    Each is of at most an eighth of a row, or ``SMALLEST`` or ``LARGEST`` bytes, or is one larger
+    parameter.
+    """
+    row = sum(p.numel() * p.element_size() for p in params)
+    most = min(LARGEST, max(SMALLEST, row // PARTS))
     kinds: dict[Any, list[list[int]]] = {}
     filled: dict[Any, int] = {}
-    for block, p in enumerate(params):
+    for block in reversed(range(len(params))):
+        p = params[block]
         kind, size = (p.dtype, p.device), p.numel() * p.element_size()
         lists = kinds.setdefault(kind, [])
-        if not lists or filled[kind] + size > BUCKET:
+        if not lists or filled[kind] + size > most:
             lists.append([])
             filled[kind] = 0
         lists[-1].append(block)
         filled[kind] += size
-    return [Bucket(blocks, params) for lists in kinds.values() for blocks in lists]
+    found = [blocks for lists in kinds.values() for blocks in lists]
+    return [Bucket(blocks, params) for blocks in sorted(found, key=min, reverse=True)]
 
 
 class _Moving:
-    """Rows on their way."""
+    """Rows on their way to the other processes.
 
-    def __init__(self, processes: Together, params: Sequence[Tensor]) -> None:
+    All processes reduce the buckets of a row in one order, whatever their passes reach.
+
+    Args:
+        processes: those that call this, each with rows of its own.
+        params: T parameters.
+        roots: for each row what its backward pass begins at, where one pass makes the row.
+    """
+
+    def __init__(
+        self, processes: Together, params: Sequence[Tensor], roots: Sequence[Sequence[Tensor]]
+    ) -> None:
         self.processes = processes
         self.params = params
         self.buckets = buckets_of(params)
-        self.flats: list[list[Tensor]] = []
-        self.rows: list[list[Tensor]] = []
+        self.roots = roots if len(self.buckets) > 1 else ()
+        self.place = {b: place for place, found in enumerate(self.buckets) for b in found.blocks}
+        self.rows: list[list[Filled]] = []
         self.works: list[Any] = []
+        self.begin_row()
+
+    def begin_row(self) -> None:
+        self.current: int | None = None  # the pass that computes the row
+        self.gradients: dict[int, Tensor | None] = {}  # that have come, by block
+        self.filled: dict[int, Filled] = {}  # by place
+        self.sent = 0  # so many of them
+
+    # ------------------------------------------------------------------------------- within a pass
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Send the buckets of each row, all but its last, from within its backward pass."""
+        handles: list[Any] = []
+        if self.roots:
+            hooks: list[tuple[Tensor, Any]] = [
+                *((p, partial(self.came, block)) for block, p in enumerate(self.params)),
+                *((root, self.begun) for roots in self.roots for root in roots),
+            ]
+            handles = [x.register_hook(hook) for x, hook in hooks]  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def begun(self, _: Tensor) -> None:
+        """Look which blocks the pass will reach; buckets without any are ready."""
+        found = backward_pass()
+        if found is None or found == self.current:
+            return
+        self.current = found
+        leaves = reached(self.roots[len(self.rows)])
+        there = [k for k, p in enumerate(self.params) if id(p) in leaves]
+        self.missing = [set(bucket.blocks).intersection(there) for bucket in self.buckets]
+        self.send_ready()
+
+    def came(self, block: int, gradient: Tensor | None) -> None:
+        """Take a gradient, unless it is of a backward pass inside the one that computes the row."""
+        if self.current is None or backward_pass() != self.current:
+            return
+        place = self.place[block]
+        if place in self.filled:
+            raise RuntimeError(f"parameter {block} has a gradient that the graph does not show")
+        self.gradients[block] = gradient
+        self.missing[place].discard(block)
+        if not self.missing[place]:
+            self.send_ready()
+
+    def send_ready(self) -> None:
+        """Send buckets as far as they are complete; the last waits for the end of the pass."""
+        for place in range(self.sent, len(self.buckets) - 1):
+            if self.missing[place]:
+                return
+            self.fill(place, [self.gradients.pop(k, None) for k in self.buckets[place].blocks])
+            self.reduce(place)
+
+    # ---------------------------------------------------------------------------------- afterwards
 
     def send(self, row: Row | None) -> list[Tensor]:
-        """Begin to average a row; None is that of a process that has failed."""
-        out: list[Tensor | None] = [None] * len(self.params)
-        flats = []
-        for bucket in self.buckets:
-            flat, views = bucket.filled(row, self.processes.size)
-            for block, view in zip(bucket.blocks, views, strict=True):
-                out[block] = view
-            flats.append(flat)
-            *before, last = self.processes.groups
-            for group in before:  # a mesh of several dimensions
-                with waiting():
-                    dist.all_reduce(flat, group=group)
+        """Send what is left of a row whose pass has ended; None is that of a failed process."""
+        for place in range(self.sent, len(self.buckets)):
+            blocks = self.buckets[place].blocks
+            self.fill(place, None if row is None else [row[block] for block in blocks])
+            self.reduce(place)
+        self.rows.append([self.filled[place] for place in range(len(self.buckets))])
+        self.begin_row()
+        return self.views(self.rows[-1])
+
+    def fill(self, place: int, gradients: Row | None) -> None:
+        self.filled[place] = self.buckets[place].filled(gradients, self.processes.size)
+
+    def reduce(self, place: int) -> None:
+        flat = self.filled[place][0]
+        self.sent = place + 1
+        *before, last = self.processes.groups
+        for group in before:  # a mesh of several dimensions
             with waiting():
-                self.works.append(dist.all_reduce(flat, group=last, async_op=True))
-        self.flats.append(flats)
-        self.rows.append([view for view in out if view is not None])
-        return self.rows[-1]
+                dist.all_reduce(flat, group=group)
+        with waiting():
+            self.works.append(dist.all_reduce(flat, group=last, async_op=True))
+
+    def views(self, row: Sequence[Filled]) -> list[Tensor]:
+        """Return the blocks of a row in their places in the buckets."""
+        found: dict[int, Tensor] = {}
+        for bucket, (_, views) in zip(self.buckets, row, strict=True):
+            found.update(zip(bucket.blocks, views, strict=True))
+        return [found[block] for block in range(len(self.params))]
 
     def wait(self) -> None:
         for work in self.works:
@@ -107,9 +206,9 @@ class _Moving:
     def arrived(self) -> list[list[Tensor | None]] | None:
         """Return the averages, None for a block that no process has; None if one has failed."""
         found: list[list[Tensor | None]] = []
-        for flats, row in zip(self.flats, self.rows, strict=True):
-            averages: list[Tensor | None] = list(row)
-            for bucket, flat in zip(self.buckets, flats, strict=True):
+        for row in self.rows:
+            averages: list[Tensor | None] = list(self.views(row))
+            for bucket, (flat, _) in zip(self.buckets, row, strict=True):
                 flags = flat[bucket.entries :].tolist()
                 if any(flag != flag for flag in flags):
                     return None
@@ -125,6 +224,7 @@ def averaged_rows(
     params: Sequence[Tensor],
     compute: Callable[[Arrived], Sequence[Row]],
     count: int,
+    roots: Sequence[Sequence[Tensor]] = (),
 ) -> list[Row]:
     """Return the averages over the processes of the first T blocks of each row.
 
@@ -133,11 +233,14 @@ def averaged_rows(
         params: T parameters.
         compute: gives each row to the function that it is given; entries after the T blocks stay.
         count: the number of rows.
+        roots: for each row the losses at which its backward pass begins, where one pass over the
+            parameters makes the row: its buckets travel from within the pass. Empty where passes
+            make rows in other ways, which travel when they are given to the function.
 
     Raises:
         Exception: what ``compute`` has raised on any of the processes, on all.
     """
-    moving = _Moving(processes, params)
+    moving = _Moving(processes, params, roots)
     further: list[Row] = []
     error: Exception | None = None
 
@@ -146,7 +249,8 @@ def averaged_rows(
         return [*moving.send(row[: len(params)]), *further[-1]]
 
     try:
-        compute(arrived)
+        with moving.watching():
+            compute(arrived)
     except Exception as found:
         error = found
         for _ in range(count - len(moving.rows)):

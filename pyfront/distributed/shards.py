@@ -55,7 +55,12 @@ class Shards(Together):
         """Return those that are no DTensors."""
         return [params[block] for block in self.plain]
 
-    def averaged(self, compute: Callable[[Arrived], Sequence[Row]], count: int) -> list[Row]:
+    def averaged(
+        self,
+        compute: Callable[[Arrived], Sequence[Row]],
+        count: int,
+        roots: Sequence[Sequence[Tensor]] = (),
+    ) -> list[Row]:
         """Return the local parts of rows; those of plain parameters are averaged."""
         rows: list[list[Tensor | None]] = []
 

@@ -13,10 +13,10 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from pyfront.backend.graph import has_reentrant_checkpoint, reaches
 from pyfront.gradients.columns_engine import ColumnsEngine
 from pyfront.gradients.engine import Engine, check_reached
 from pyfront.gradients.grad_engine import GradEngine
-from pyfront.gradients.graph import has_reentrant_checkpoint, reaches
 from pyfront.gradients.steal_engine import StealEngine
 
 __all__ = [

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE
+from pyfront.backend.graph import graph_nodes, reaches
 from pyfront.backend.sparse import inner
 from pyfront.backend.task_gradients import Row, as_real
 from pyfront.gradients.engine import Engine, NoParameterError, explained, weighted_gradient
 from pyfront.gradients.grad_engine import GradEngine
-from pyfront.gradients.graph import graph_nodes, reaches
 from pyfront.gradients.losses import widened
 from pyfront.gradients.product_errors import hidden
 from pyfront.gradients.replay import Replay

@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
+from pyfront.backend.graph import reached
 from pyfront.backend.task_gradients import Row
 from pyfront.gradients.columns_engine import ColumnsEngine
 from pyfront.gradients.engine import weighted_gradient
-from pyfront.gradients.graph import reached
 from pyfront.optimizer.arithmetic import Squares, inside_of
 from pyfront.optimizer.roles import left_out
 from pyfront.report import Report
@@ -63,7 +63,7 @@ def _refuse_what_needs_rows(step: Step) -> None:
 
 def _patterns(losses: list[Tensor], params: list[Tensor]) -> list[Row]:
     """Return what rows would be like: a tensor where the graph of a loss shows the parameter."""
-    leaves = [reached(loss) for loss in losses]
+    leaves = [reached([loss]) for loss in losses]
     return [[p if id(p) in found else None for p in params] for found in leaves]
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyfront._utils.arguments import FloatArray
+from pyfront.backend.graph import share_a_graph
 from pyfront.backend.task_gradients import Row, add_rows
 from pyfront.gradients.engine import weighted_gradient
-from pyfront.gradients.graph import share_a_graph
 from pyfront.gradients.product_checks import Verified
 from pyfront.gradients.products import Products, gramian_product
 from pyfront.optimizer.names import errors_by_place
@@ -58,7 +58,7 @@ def product_pass(step: Step, report: Report) -> tuple[Row, FloatArray | None]:
     keep = step.call.retain_graph or share_a_graph(second, step.batch.losses)
     weights = (step.batch.unit * half.weights).tolist()
     other = step.averaged(
-        lambda: weighted_gradient(second, weights, step.params, step.engine, keep)
+        lambda: weighted_gradient(second, weights, step.params, step.engine, keep), second
     )
     along = [None if d is None else 2.0 * d for d in other]
     direction, product = _of_one_batch(step, half, along)
@@ -74,7 +74,8 @@ def _of_one_batch(step: Step, report: Report, along: Row | None) -> tuple[Row, F
     fixed: Row | None = None
     if extra := batch.losses[m:]:  # first: the other passes may free the graph
         fixed = step.averaged(
-            lambda: weighted_gradient(extra, [1.0], step.params, step.engine, retain_graph=True)
+            lambda: weighted_gradient(extra, [1.0], step.params, step.engine, retain_graph=True),
+            extra,
         )
     if replay is not None:
         replay.unit = batch.unit

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from pyfront.backend.task_gradients import Row, add_rows
 from pyfront.distributed.processes import Arrived
 
 if TYPE_CHECKING:
     from pyfront.optimizer.step import Step
 
-__all__ = ["row_passes"]
+__all__ = ["roots_of", "row_passes"]
+
+
+def roots_of(step: Step) -> list[list[Tensor]]:
+    """Return the loss behind each row where one backward pass makes a whole row, else nothing."""
+    if step.split is not None or step.collected is not None:
+        return []
+    return [[loss] for loss in step.batch.losses]
 
 
 def row_passes(step: Step, arrived: Arrived) -> list[Row]:

@@ -41,7 +41,7 @@ from pyfront.optimizer.roles import (
     parameters_of,
     task_specific,
 )
-from pyfront.optimizer.row_passes import row_passes
+from pyfront.optimizer.row_passes import roots_of, row_passes
 from pyfront.optimizer.step_parts import presence_of, second_of
 from pyfront.report import Report
 
@@ -181,7 +181,7 @@ class Step:
     def rows(self) -> list[Row]:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
         count = self.tasks + len(self.batch.losses) - self.batch.tasks
-        rows = self.processes.averaged(lambda send: row_passes(self, send), count)
+        rows = self.processes.averaged(lambda send: row_passes(self, send), count, roots_of(self))
         real = self.split is None and not self.complex
         return rows if real else [as_real(row) for row in rows]
 
@@ -232,11 +232,11 @@ class Step:
                 self.arithmetic.poison(self),
             )
 
-        return self.averaged(one_pass)
+        return self.averaged(one_pass, [loss for loss, _ in terms])
 
-    def averaged(self, one_pass: Callable[[], Row]) -> Row:
-        """Return the mean over the processes of what one pass gives."""
-        return self.processes.averaged(lambda send: [send(one_pass())], 1)[0]
+    def averaged(self, one_pass: Callable[[], Row], roots: Sequence[Tensor]) -> Row:
+        """Return the mean over the processes of what one pass, from these losses, gives."""
+        return self.processes.averaged(lambda send: [send(one_pass())], 1, [roots])[0]
 
     def decided(self, squares: Squares | None) -> Report:
         """Return the method's decision, with the same weights on all processes."""

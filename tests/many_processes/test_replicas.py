@@ -31,6 +31,12 @@ def test_data_parallel_training_is_that_of_one_process_on_the_whole_batch(name, 
     assert moved.abs().max() > 1e-3  # it has trained at all
 
 
+def test_rows_in_one_bucket_between_passes_are_those_of_one_process(alone):
+    for found in launch(cases.bare, WORLD, cases.BARE):
+        for name in cases.BARE:
+            same(found[name], alone[name])
+
+
 def test_unequal_parts_of_a_batch_count_by_their_share(alone):
     for found in launch(cases.uneven, WORLD):
         for name in cases.UNEVEN:

@@ -16,8 +16,8 @@ from pyfront import (
     SingleLoopMGDA,
     SmoothTchebycheff,
 )
+from pyfront.backend.graph import share_a_graph
 from pyfront.functional import min_norm_weights
-from pyfront.gradients.graph import share_a_graph
 from pyfront.problems import ConcaveProblem, QuadraticProblem
 
 X = torch.linspace(-1, 1, 30).reshape(6, 5)

@@ -51,7 +51,8 @@ def reaches(loss: Tensor, params: Sequence[Tensor]) -> bool:
     return id(loss) in wanted or any(id(leaf) in wanted for leaf in leaves)
 
 
-def reached(loss: Tensor) -> set[int]:
-    """Return the `id` of every leaf that the graph of ``loss`` shows."""
-    leaves = (leaf_of(node) for node in graph_nodes([loss]))
-    return {id(leaf) for leaf in leaves if leaf is not None}
+def reached(losses: Sequence[Tensor]) -> set[int]:
+    """Return the `id` of every leaf that the graph of these losses shows."""
+    leaves = (leaf_of(node) for node in graph_nodes(losses))
+    beside = {id(loss) for loss in losses if loss.is_leaf}
+    return beside | {id(leaf) for leaf in leaves if leaf is not None}

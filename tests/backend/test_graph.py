@@ -5,7 +5,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from pyfront._utils.torch_private import CHECKPOINT_NODE
-from pyfront.gradients.graph import graph_nodes, has_reentrant_checkpoint
+from pyfront.backend.graph import graph_nodes, has_reentrant_checkpoint
 
 
 class Twice(torch.autograd.Function):
