@@ -38,6 +38,22 @@ def train(preference):
     )
 
 
+def either(preference, method=pyfront.PreferenceFeedback, *, folder=None):
+    """As `train`, by feedback or by the method that is given; may leave a line for every call."""
+    if folder is not None:
+        with (Path(folder) / "calls").open("a") as file:
+            file.write(f"{preference} {method.__name__}\n")
+    net, data = torch.nn.Linear(5, 2), torch.randn(200, 5)
+    opt = method(torch.optim.SGD(net.parameters(), lr=0.1), preference)
+    for _ in range(5):
+        out = net(data)
+        losses = opt.step([(out[:, j] - j).square().mean() for j in range(2)]).losses.tolist()
+    metrics = {"seed": torch.initial_seed(), "weight": opt.report.weights[0].item()}
+    return pyfront.Solution(
+        method="feedback", preference=preference, train_losses=losses, metrics=metrics
+    )
+
+
 def named(run):
     """Runs of several methods: ("EPO", r) or ("MGDA", None)."""
     method, preference = run

@@ -6,6 +6,8 @@ with what the page has around them, or it is said which test runs them.
 
 import contextlib
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -144,8 +146,42 @@ def with_rewards(names):
     )
     rewards = {name: torch.rand(8) for name in ("helpful", "short")}
     names.update(controller=controller, rewards=rewards)
-    yield
-    assert names["total"].shape == (8,)
+    with stand_in_for_verl() as registry:
+        yield
+    if "total" in names:
+        assert names["total"].shape == (8,)
+        return
+    given = {"gdpo_reward_keys": ["short", "helpful"], "gdpo_reward_weights": None}
+    batch = {name: rows.numpy().astype(object) for name, rows in rewards.items()}
+    config, others = registry["gdpo"](config=given, non_tensor_batch=batch, index="uid")
+    weights = controller_of_the_page().weights({k: v.mean().item() for k, v in rewards.items()})
+    assert config["gdpo_reward_weights"] == [
+        pytest.approx(weights["short"]), pytest.approx(weights["helpful"])
+    ]  # fmt: skip
+    assert given["gdpo_reward_weights"] is None
+    assert others == {"non_tensor_batch": batch, "index": "uid"}
+
+
+def controller_of_the_page():
+    return pyfront.control.PreferenceController(
+        {"helpful": 2.0, "short": 1.0}, maximize=True, offset={"helpful": 1.0, "short": 1.0},
+        proportional=0.5, averaging=0.5,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def stand_in_for_verl():
+    """A module with the names of verl that the page uses, whose estimator returns its arguments."""
+    registry = {"gdpo": lambda *, config, **others: (config, others)}
+    module = types.ModuleType("verl.trainer.ppo.core_algos")
+    module.ADV_ESTIMATOR_REGISTRY, module.get_adv_estimator_fn = registry, registry.__getitem__
+    parents = {name: types.ModuleType(name) for name in ("verl", "verl.trainer")}
+    parents["verl.trainer.ppo"] = types.ModuleType("verl.trainer.ppo")
+    parents["verl.trainer.ppo"].core_algos = module
+    with pytest.MonkeyPatch.context() as patch:
+        for name, found in (*parents.items(), (module.__name__, module)):
+            patch.setitem(sys.modules, name, found)
+        yield registry
 
 
 PREPARE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyfront.front.front import Front
-from pyfront.front.solution import Solution
+from pyfront.front.solution import SPLIT_WORDS, Solution
 
 __all__ = ["further_rows", "seen", "solution_rows"]
 
@@ -42,10 +42,11 @@ def seen(front: Front) -> str:
     if others:
         text += f" ({', '.join(f'{name} {apart[name]:.5f}' for name in others)})"
     if "linear" in others:
+        part = Front(s for s in asked if s.method in (first, "linear"))
+        train, test = (part.compare("linear", split=split) for split in SPLIT_WORDS)
         text += (
-            f".\nIts worst r·l is below linear's at {_below_linear(asked, first, 'train')} of "
-            f"{sum(s.method == first for s in asked)} preferences in training, at "
-            f"{_below_linear(asked, first, 'test')} in test"
+            f".\nIts worst r·l is below linear's at {train.below} of {len(train)} preferences in "
+            f"training, at {test.below} in test"
         )
     return text + "."
 
@@ -83,17 +84,6 @@ def _by_preference(front: Front, width: int) -> Iterator[tuple[str, Solution]]:
 def _mean(front: Front, method: str, metric: str) -> float:
     values = [s.metrics[metric] for s in front if s.method == method]
     return sum(values) / len(values)
-
-
-def _below_linear(front: Front, method: str, split: str) -> int:
-    """Return at how many preferences the method's largest r_j l_j is below linear's."""
-    metric = f"{split}_worst_relative_loss"
-    linear = {s.preference: s.metrics[metric] for s in front if s.method == "linear"}
-    return sum(
-        s.metrics[metric] < linear[s.preference]
-        for s in front
-        if s.method == method and s.preference in linear
-    )
 
 
 def _method_width(front: Front) -> int:

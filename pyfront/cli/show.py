@@ -97,7 +97,7 @@ def report_lines(
     kept = len(front.non_dominated(split))
     return [
         f"{count_of(len(front))}, {kept} not dominated ({SPLIT_WORDS[split]} losses)",
-        *("", *solutions, "", *_methods(front, split, corner)),
+        *("", *solutions, "", *_methods(front, split, corner), *_beside_linear(front, split)),
         *("", "best compromise (knee): " + ", ".join(map(printable, chosen))),
     ]
 
@@ -131,6 +131,14 @@ def _methods(front: Front, split: DataSplit, corner: Sequence[float]) -> list[st
         *aligned(_method_cells(front, split, corner), texts=(0,)),
         f"reference point {corner_text}; IGD+ to the solutions that none dominates",
     ]
+
+
+def _beside_linear(front: Front, split: DataSplit) -> list[str]:
+    """Return the comparison with linear weights, where there are any at the same preferences."""
+    if not any(s.method == "linear" and s.preference is not None for s in front):
+        return []
+    found = front.compare("linear", split=split)
+    return ["", *repr(found).splitlines()] if found else []
 
 
 def _method_cells(front: Front, split: DataSplit, corner: Sequence[float]) -> Iterator[list[str]]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyfront._utils.tables import aligned
 from pyfront._utils.task_names import check_tasks
+from pyfront.front import comparison
 from pyfront.front import files as front_files
 from pyfront.front.measured import MeasuredSolutions
-from pyfront.front.solution import Solution
+from pyfront.front.solution import DataSplit, Solution
 from pyfront.front.tables import solution_rows
 
 if TYPE_CHECKING:
@@ -138,6 +139,40 @@ class Front(MeasuredSolutions):
         """Show a table of the solutions; the middle of a long front is left out."""
         rows = aligned(solution_rows(self), texts=(1, 2)) if self else []
         return "\n".join([self._caption(), *rows])
+
+    def compare(
+        self, baseline: str = "linear", *, split: DataSplit | None = None
+    ) -> comparison.Comparison:
+        """Set the solutions of other methods beside the baseline's at the same preference.
+
+        For each, the angle to its ray, the largest relative loss max_j r_j l_j and the mean loss,
+        and those of the baseline. :func:`pyfront.sweep` trains linear weights with ``linear=True``.
+
+        Args:
+            baseline: the method to compare with.
+            split: "train", "test" or, by default, `common_split`.
+
+        Returns:
+            One row per solution of another method whose preference the baseline has too, in order;
+            its `repr` is a table. Two preferences are the same where their rays are. Where the
+            baseline has several solutions at a preference, the mean of their figures counts.
+
+        Raises:
+            ValueError: no solution of the baseline has a preference, or one without losses on the
+                split.
+
+        Example:
+            >>> r = [0.5, 0.5]
+            >>> front = Front([
+            ...     Solution(method="feedback", preference=r, train_losses=[0.5, 0.5]),
+            ...     Solution(method="linear", preference=r, train_losses=[0.25, 0.75]),
+            ... ])
+            >>> front.compare()
+            Beside linear: 1 solution, training losses; worst r·l below at 1
+            method    preference      angle  linear  worst r·l  linear  mean loss  linear
+            feedback  (0.500, 0.500)  0.00°  26.57°       0.25   0.375        0.5     0.5
+        """
+        return comparison.compare(self, baseline, split)
 
     def to_pandas(self) -> "DataFrame":
         """Return a table with one row per solution, in order.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyfront._utils.arguments import integer, number
 from pyfront.front.front import Front, Solution
+from pyfront.sweeps.baseline import check_takes_method, train_any, with_linear
 from pyfront.sweeps.errors import SweepError
 from pyfront.sweeps.executors import Executor, check_executor, train_in_executor
 from pyfront.sweeps.folder import RunFolder
@@ -36,6 +37,7 @@ def sweep(
     workers: int | None = None,
     executor: Executor | None = None,
     process_group: dist.ProcessGroup | None = None,
+    linear: bool = False,
     seed: int = 0,
     folder: str | PathLike[str] | None = None,
     steps: int | None = None,
@@ -66,6 +68,11 @@ def sweep(
             when this returns or fails; runs that it has not begun are then cancelled.
         process_group: the ranks of this group train every run together, in these processes; all
             call this with the same arguments, and rank 0 of the group keeps the results.
+        linear: train every preference once more with linear weights, as the baseline: from the same
+            seed, so the same start and batches. `train` then takes `method`, which makes the
+            optimizer, `method(base, preference)`, and has its own method as default. The solutions
+            come after the others, with "linear" as their method; :meth:`Front.compare` sets them
+            side by side.
         seed: the seed of the whole sweep.
         folder: keep every finished run there, and do not repeat those that are there already. The
             seed and the name and arguments of `train` must be those of the first time (the code of
@@ -78,14 +85,15 @@ def sweep(
         progress: a bar over all workers: True, False, or None for one where tqdm is installed.
 
     Returns:
-        The solutions in the order of `preferences`.
+        The solutions in the order of `preferences`, then those of linear weights.
 
     Raises:
         SweepError: at the end, if runs failed: with the solutions of all others, and for each
             failure its preference and traceback, or the signal that killed its process.
-        TypeError: `train` cannot be sent to a process, or an entry of `preferences` is no run.
-        ValueError: an argument out of range, a folder that holds another sweep, or a pool of
-            several threads.
+        TypeError: `train` cannot be sent to a process, or takes no `method` with `linear`; an entry
+            of `preferences` is no run.
+        ValueError: an argument out of range, a folder that holds another sweep, a pool of several
+            threads, or `linear` for a run that is no preference.
         RuntimeError: another process is training one of the runs in this folder; nothing was
             trained.
         OSError: the folder cannot be written; names the file.
@@ -107,43 +115,54 @@ def sweep(
     """
     seed = integer("seed", seed, 0)
     steps = None if steps is None else integer("steps", steps, 1)
+    kept = None if folder is None else partial(RunFolder, folder, train, seed)
+    if linear:
+        check_takes_method(train)
+        train = partial(train_any, train)
     if process_group is None:
         run_all = _trainer(train, workers, executor, time_limit, steps is not None)
-        return _sweep(train, as_runs(preferences), run_all, seed, folder, steps, progress)
+        return _sweep(_jobs(preferences, seed, linear), run_all, kept, steps, progress)
     if workers or executor is not None or time_limit is not None:
         raise ValueError("process_group: needs no workers, no executor and no time_limit")
-    ranks, runs = Ranks(process_group), list(preferences)
+    ranks, given = Ranks(process_group), list(preferences)
     run_all = partial(ranks.train_together, train, steps=steps is not None)
     return ranks.sweep(
         train,
         steps is not None,
-        lambda: (as_runs(runs), seed),
-        lambda: _sweep(train, as_runs(runs), run_all, seed, folder, steps, progress),
+        lambda: _jobs(given, seed, linear),
+        lambda: _sweep(_jobs(given, seed, linear), run_all, kept, steps, progress),
     )
 
 
+def _jobs(preferences: Iterable[Any], seed: int, linear: bool) -> list[Job]:
+    """Return the runs with their seeds; linear weights have that of the preference."""
+    runs = as_runs(preferences)
+    seeds = [run_seed(run, seed) for run in runs]
+    if linear:
+        runs, seeds = with_linear(runs), 2 * seeds
+    return [Job(index, *pair) for index, pair in enumerate(zip(runs, seeds, strict=True))]
+
+
 def _sweep(
-    train: Callable[..., Solution],
-    runs: Sequence[RunKey],
+    jobs: Sequence[Job],
     run_all: Callable[[Sequence[Job], OnOutcome], None],
-    seed: int,
-    folder: str | PathLike[str] | None,
+    folder: Callable[[], RunFolder] | None,
     steps: int | None,
     progress: bool | None,
 ) -> Front:
     """Train the runs that the folder does not hold with `run_all`; keep and collect the results."""
-    kept = None if folder is None else RunFolder(folder, train, seed)
+    kept = None if folder is None else folder()
     outcomes: dict[int, Solution | Failure] = {}
 
-    def load() -> list[int]:
+    def load() -> list[Job]:
         """Take over finished runs; return the others."""
-        for index, run in enumerate(runs):
-            if index not in outcomes and kept and (solution := kept.load(run)) is not None:
-                outcomes[index] = solution
-        return [index for index in range(len(runs)) if index not in outcomes]
+        for job in jobs:
+            if job.index not in outcomes and kept and (solution := kept.load(job.run)) is not None:
+                outcomes[job.index] = solution
+        return [job for job in jobs if job.index not in outcomes]
 
     left = load()
-    with kept.locked([runs[index] for index in left]) if kept and left else nullcontext():
+    with kept.locked([job.run for job in left]) if kept and left else nullcontext():
         left = load()  # others may have finished some before they were locked
         with closing(ProgressBar(len(left), steps, progress)) as bar:
 
@@ -152,16 +171,16 @@ def _sweep(
                 if isinstance(outcome, int):
                     return
                 outcomes[index] = outcome
+                run = jobs[index].run
                 if isinstance(outcome, Failure):
                     last_line = outcome.reason.rstrip().rpartition("\n")[2]
-                    _log.error("the run of %s failed: %s", runs[index], last_line)
+                    _log.error("the run of %s failed: %s", run, last_line)
                 elif kept is not None:
-                    kept.save(runs[index], outcome)
+                    kept.save(run, outcome)
 
-            jobs = [Job(index, runs[index], run_seed(runs[index], seed)) for index in left]
-            if jobs:
-                run_all(jobs, on_outcome)
-    return _collect(runs, [outcomes[index] for index in range(len(runs))])
+            if left:
+                run_all(left, on_outcome)
+    return _collect([(job.run, outcomes[job.index]) for job in jobs])
 
 
 def _trainer(
@@ -197,10 +216,10 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _collect(runs: Sequence[RunKey], outcomes: Sequence[Solution | Failure]) -> Front:
+def _collect(ended: Iterable[tuple[RunKey, Solution | Failure]]) -> Front:
     """Return the front, or raise an error that holds the runs that finished."""
     front, failures = Front(), []
-    for run, outcome in zip(runs, outcomes, strict=True):
+    for run, outcome in ended:
         if isinstance(outcome, Failure):
             failures.append(outcome)
             continue

@@ -161,3 +161,19 @@ def test_bad_input_is_one_line_and_status_2(saved, capsys, arguments, message):
     assert message in errors
     assert errors.count("\n") == 1
     assert sorted(saved.iterdir()) == before
+
+
+def test_show_sets_other_methods_beside_linear_weights(saved, capsys):
+    linear = solution(0.3, 0.7, test=[0.4, 1.0], preference=[4, 1], method="linear")
+    Front([*example(), linear]).save("beside.json")
+    assert main(["show", "beside.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("Beside linear: 1 solution, test losses; worst r·l below at 1")
+    assert lines[start + 1 : start + 4] == [
+        "method  preference      angle  linear  worst r·l  linear  mean loss  linear",
+        "EPO     (0.800, 0.200)  0.00°   7.77°        0.2    0.32      0.625     0.7",
+        "",
+    ]
+    Front([linear]).save("alone.json")
+    assert main(["show", "alone.json"]) == 0
+    assert "Beside" not in capsys.readouterr().out
