@@ -88,16 +88,27 @@ def trained(
 
 
 def fabric_trained(
-    epochs: int, checkpoint: Path | None = None, resume: Path | None = None, precision: Any = None
+    epochs: int,
+    checkpoint: Path | None = None,
+    resume: Path | None = None,
+    precision: Any = None,
+    devices: int = 1,
+    **options: Any,
 ) -> Any:
-    """Train with Fabric; load ``resume`` before and save ``checkpoint`` after it."""
-    fabric = lightning.Fabric(accelerator="cpu", devices=1, precision=precision)
+    """Train with Fabric; load ``resume`` before and save ``checkpoint`` after it.
+
+    ``devices=2, strategy="ddp"`` trains the same in two processes, each on half of every batch.
+    """
+    fabric = lightning.Fabric(accelerator="cpu", devices=devices, precision=precision, **options)
+    fabric.launch()
     model = TwoTasks()
-    opt = pyfront.EPO(torch.optim.Adam(model.parameters(), lr=0.02), PREFERENCE)
+    base = torch.optim.Adam(model.parameters(), lr=0.02)
+    opt = pyfront.EPO(base, PREFERENCE, process_group=torch.distributed.group.WORLD)
     model, opt = fabric.setup(model, opt)
     if resume is not None:
         fabric.load(resume, {"model": model, "opt": opt})
-    for batch in batches(epochs):
+    for whole in batches(epochs):
+        batch = {name: x[fabric.global_rank :: devices] for name, x in whole.items()}
         opt.zero_grad()
         with fabric.autocast():  # Fabric forbids the passes of scalarize() on model(x) itself
             found = losses(model.module, batch)

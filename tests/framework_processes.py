@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from launch import leave
 
+import pyfront
+
 
 def lightning(folder, name):
     example = importlib.import_module("lightning_loops")
@@ -29,6 +31,38 @@ def automatic(folder):
 
 def manual(folder):
     return lightning(folder, "Manual")
+
+
+def fabric(folder):
+    example = importlib.import_module("lightning_loops")
+    model = example.fabric_trained(3, devices=2, strategy="ddp")
+    rank = dist.get_rank()
+    return model, [{k: v[rank::2] for k, v in batch.items()} for batch in example.batches(3)]
+
+
+def model_parallel(folder):
+    """Lightning's strategy for models that the user shards."""
+    from lightning.pytorch.strategies import ModelParallelStrategy
+    from torch.distributed.fsdp import fully_shard
+
+    example = importlib.import_module("lightning_loops")
+    seen = []
+
+    class Sharded(example.Automatic):
+        def configure_model(self):
+            fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
+
+        def configure_optimizers(self):
+            return pyfront.EPO(torch.optim.Adam(self.parameters(), lr=0.02), example.PREFERENCE)
+
+        def training_step(self, batch, index):
+            seen.append({key: value.clone() for key, value in batch.items()})
+            return super().training_step(batch, index)
+
+    module = Sharded()
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    example.trained(module, folder, epochs=3, devices=2, strategy=strategy)
+    return module.model, seen
 
 
 def accelerate(folder):
@@ -57,6 +91,8 @@ if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     folder = sys.argv[2]
     model, seen = globals()[sys.argv[1]](folder)
-    found = {"parameters": [p.detach() for p in model.parameters()], "seen": seen}
+    parameters = [p.detach() for p in model.parameters()]
+    whole = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in parameters]
+    found = {"parameters": whole, "seen": seen}
     torch.save({**found, "world": dist.get_world_size()}, f"{folder}/{os.environ['RANK']}.pt")
     leave()

@@ -18,6 +18,7 @@ import pyfront
 
 DOCS = Path(__file__).parents[1] / "docs"
 ELSEWHERE = {  # page, or page and a word of the block: the test
+    "frameworks/lightning.md: ModelParallelStrategy": "examples/test_in_two_processes.py",
     "gpu.md": "cuda/test_device.py",  # on a GPU
     "loop.md": "test_docs.py",
     "moving.md": "test_moving.py",

@@ -8,14 +8,18 @@ import plain_training
 import pytest
 import torch
 from launch import finished
+from sharding import needs_fully_shard
 
 TESTS = Path(__file__).parents[1]
 NEEDS = {
     "automatic": ["lightning"],
     "manual": ["lightning"],
+    "fabric": ["lightning"],
+    "model_parallel": ["lightning"],
     "accelerate": ["accelerate"],
     "trainer": ["transformers", "peft"],
 }
+SHARDED = "model_parallel"
 
 
 @pytest.fixture
@@ -26,7 +30,10 @@ def in_float64():
     torch.set_default_dtype(before)
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=needs_fully_shard) if name == SHARDED else name for name in NEEDS],
+)
 def test_a_framework_in_two_processes_is_one_on_the_whole_batch(name, tmp_path, in_float64):
     for package in NEEDS[name]:
         pytest.importorskip(package, reason=f"{package} is not installed")
