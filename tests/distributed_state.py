@@ -9,8 +9,8 @@ import torch.distributed.checkpoint as dcp
 from distributed_cases import TARGETS, R, ThreeHeads, adamw, batches, losses_of, part, sgd
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 import pyfront
@@ -100,9 +100,23 @@ def refusals(rank, world):
     if rank == 1:
         note("not in the group", lambda: opt(model.parameters(), process_group=only))
     note("no group", lambda: opt(model.parameters(), process_group="world"))
-    flat = nn.Parameter(torch.ones(3))
-    flat._fsdp_flattened = True
-    note("FSDP1", lambda: opt([flat]).step([flat.sum(), (flat**2).sum()]))
+    for original in (False, True):
+        flat = FullyShardedDataParallel(
+            nn.Linear(4, 2), use_orig_params=original, device_id=torch.device("cpu")
+        )
+        values = list((flat(torch.ones(3, 4)) ** 2).mean(0))
+        note(f"FSDP1, {original}", lambda: opt(flat.parameters()).step(values))  # noqa: B023
+    plain = nn.Parameter(torch.ones(3))
+    another = dist.new_group(backend="cuda:gloo")
+    note(
+        "backend",
+        lambda: opt([plain], process_group=another).step([plain.sum(), (plain**2).sum()]),
+    )
+    apart = [
+        nn.Parameter(distribute_tensor(torch.ones(4), DeviceMesh("cpu", [place]), [Shard(0)]))
+        for place in range(2)
+    ]
+    note("meshes apart", lambda: opt(apart).step([plain.sum(), (plain**2).sum()]))
     zero = nn.Parameter(torch.ones(3))
     zero.ds_id = 0
     note("DeepSpeed", lambda: opt([zero]).step([zero.sum(), (zero**2).sum()]))

@@ -24,7 +24,10 @@ def test_roles_are_those_of_all_processes_together():
 
 SAID = {
     "no group": "TypeError: process_group: expected a torch.distributed.ProcessGroup",
-    "FSDP1": "TypeError: base: its parameters are those of FullyShardedDataParallel (FSDP1)",
+    "FSDP1, False": "TypeError: base: its parameters are those of FullyShardedDataParallel (FSDP1)",
+    "FSDP1, True": "TypeError: base: its parameters are those of FullyShardedDataParallel (FSDP1)",
+    "backend": "ValueError: process_group: its backend 'cuda:gloo' has no collectives for",
+    "meshes apart": "do not nest; one of them must hold the others",
     "DeepSpeed": "TypeError: base: DeepSpeed owns",
     "pipeline": "stages of a pipeline",
     "a mesh and a group": "process_group: the parameters are DTensors",
