@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from pyfront._utils.torch_private import CHECKPOINT_NODE, LEAF_NODE, leaf_of
-from pyfront.backend.graph_walk import holds_node
+from pyfront.backend import _core
 
 __all__ = ["graph_nodes", "has_reentrant_checkpoint", "reached", "reaches", "share_a_graph"]
 
@@ -32,7 +32,7 @@ def has_reentrant_checkpoint(losses: Sequence[Tensor]) -> bool:
     Called at every step: such a checkpoint appears when a part of the model is unfrozen, or when
     checkpointing is switched on.
     """
-    return holds_node(losses, CHECKPOINT_NODE, LEAF_NODE)
+    return _core.graph_holds(losses, CHECKPOINT_NODE, LEAF_NODE)
 
 
 def share_a_graph(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
