@@ -29,7 +29,7 @@ Slopes: TypeAlias = "Callable[[Row], FloatArray]"  # J t, [m], for T tensors or 
 
 
 class ColumnsEngine(GradEngine):
-    """C by its columns: two gradients in memory in place of m, at about twice the passes.
+    """C by its columns: one gradient in memory in place of m, at about twice the passes.
 
     Off the diagonal C is as exact as derivatives in the parameters' dtype are, and the two values
     of each pair are averaged; the diagonal is ‖g_j‖² in float64. Where the two ways to a number
@@ -102,6 +102,7 @@ def _what(replay: Replay | None) -> str:
 
 def _recorded(losses: Sequence[Tensor], params: Sequence[Tensor]) -> Slopes:
     record = Record(losses, params, np.ones(len(losses)), _what(None), keep=True)
+    record.forget_direction()
     return lambda row: np.array(scalars(record.slopes(row, keep=True)))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.graph import get_gradient_edge
 
 from pyfront._utils.arguments import FloatArray, vector
 from pyfront._utils.torch_private import preserved_versions
@@ -110,10 +111,17 @@ class Record:
                 wide, params, roots, create_graph=True, retain_graph=keep, allow_unused=True
             )
         check_reached("losses", self.row)
+        self.edges = [
+            get_gradient_edge(g) if g is not None and g.requires_grad else None for g in self.row
+        ]
 
     def direction(self) -> Row:
         """Return Jᵀ u."""
         return [None if g is None else g.detach() for g in self.row]
+
+    def forget_direction(self) -> None:
+        """Free the memory of Jᵀ u, which its derivative does not need."""
+        self.row = ()
 
     def slopes(self, targets: Row, *, keep: bool = False) -> Row:
         """Return J t, one number per task, None where the record does not hold the task.
@@ -123,13 +131,13 @@ class Record:
             keep: keep the record for another t.
         """
         pairs = [
-            (g, t)
-            for g, t in zip(self.row, targets, strict=True)
-            if g is not None and t is not None and g.requires_grad
+            (edge, t)
+            for edge, t in zip(self.edges, targets, strict=True)
+            if edge is not None and t is not None
         ]
         if not pairs:
             return [None] * len(self.u)
-        outputs, tangents = [g for g, _ in pairs], [t for _, t in pairs]
+        outputs, tangents = [edge for edge, _ in pairs], [t for _, t in pairs]
         with explained("losses"), supported(self.what):
             return torch.autograd.grad(
                 outputs, self.u, tangents, retain_graph=keep, allow_unused=True

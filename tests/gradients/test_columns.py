@@ -1,6 +1,7 @@
 """C by columns against C of m gradients, and what a column cannot see."""
 
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from product_cases import NAMES, Attention, Recurrent, models
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import pyfront
 from pyfront import functional
 from pyfront.gradients.columns_engine import ColumnsEngine
 from pyfront.gradients.engines import choose_engine, keeps_rows
 from pyfront.gradients.grad_engine import GradEngine
+from pyfront.gradients.product_ways import Record
 from pyfront.gradients.replay import Replay
 
 CALLS = pytest.mark.parametrize("closure", [False, True], ids=["losses", "closure"])
@@ -248,3 +251,21 @@ def test_several_processes_are_refused_by_name():
         choose_engine("columns", losses, sharded=True)
     assert type(choose_engine("columns", losses)) is ColumnsEngine
     assert not keeps_rows("columns") and keeps_rows("auto") and keeps_rows("steal")
+
+
+def test_a_record_keeps_no_gradient():
+    x = torch.rand(1000, requires_grad=True)
+    record = Record([x.square().sum(), x.sin().sum()], [x], np.ones(2), "columns", keep=True)
+    tangent = torch.rand(1000)
+    before = [t.item() for t in record.slopes([tangent], keep=True)]
+    kept = weakref.ref(record.row[0])
+    record.forget_direction()
+    assert kept() is None
+    assert [t.item() for t in record.slopes([tangent], keep=True)] == before
+
+
+def test_a_loss_that_is_a_parameter_itself():
+    x = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    opt = pyfront.MGDA(torch.optim.SGD([x], lr=0.1), engine="columns")
+    report = opt.backward([x, x.square()])
+    assert report.gramian.tolist() == [[1.0, 4.0], [4.0, 16.0]]
