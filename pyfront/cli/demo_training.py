@@ -95,7 +95,7 @@ def _proportional(base: torch.optim.Optimizer, *_: Any) -> pyfront.PreferenceFee
 #: rate suits them; Adam takes out the scale of Pareto MTL's.
 METHODS = {
     "feedback": Method("feedback", True, 1, lambda base, r, _: pyfront.PreferenceFeedback(base, r)),
-    "epo": Method("EPO", True, 2, lambda base, r, _: pyfront.EPO(base, r, weight_smoothing=0.9)),
+    "epo": Method("EPO", True, 2, lambda base, r, _: pyfront.EPO(base, r, weight_smoothing=0.98)),
     "linear": Method("linear", True, 1, lambda base, r, _: pyfront.LinearScalarization(base, r)),
     "mgda": Method("MGDA", False, 2, lambda base, *_: pyfront.MGDA(base)),
     "pareto-mtl": Method("ParetoMTL", True, 2, _pareto_mtl),

@@ -45,8 +45,9 @@ class EPO(MultiTaskOptimizer):
             go on and the end point is as exact as the base optimizer is. A fixed 1e-4 leaves the
             losses about 1e-2 off the ray.
         descent: ``"restricted"`` or ``"relaxed"``: see :func:`pyfront.functional.epo_weights`.
-        weight_smoothing: 0 is the paper; 0.9 is recommended for mini-batches, where the vertex of
-            the program jumps from step to step. In a batch without data for some tasks, the others
+        weight_smoothing: 0 is the paper; 0.98 is recommended for mini-batches, where the program
+            jumps from vertex to vertex. The running average begins at r / Σ r: at the first vertex
+            it would leave out tasks for long. In a batch without data for some tasks, the others
             then share what they have of the running weights, and a task that has data in a share p
             of the steps only has its weight there divided by p, at most multiplied by ten; without
             smoothing each step stands alone and its weights sum to 1.
@@ -120,6 +121,12 @@ class EPO(MultiTaskOptimizer):
             factor = 0.8 if report.phase == "descent" else 1.25
             self.memory["epsilon"] = min(LARGEST_EPSILON, factor * self._epsilon())
         return report
+
+    def first_weights(self, preference: FloatArray | None) -> FloatArray:
+        """Return r / Σ r, divided by u."""
+        assert preference is not None
+        shares = preference / preference.sum()
+        return self.units.among(self.present).of_losses(shares).numpy()
 
     def makes_up_for_absence(self) -> bool:
         """Return whether weights are smoothed: without it each step stands alone."""

@@ -70,9 +70,8 @@ def _decided(step: Step, c: FloatArray | None) -> Report:
     if step.due:
         report = method.decide(losses, c, step.goal)
         weights = _checked_weights(method, report, losses.size)
-        previous = memory.get("weights", [])  # read now: a method may have dropped them
-        if s > 0.0 and len(previous) == weights.numel() and not step.one_off:
-            before = torch.from_numpy(np.array(previous))
+        if s > 0.0 and not step.one_off:
+            before = _running(step, weights.numel())  # read now: a method may have dropped them
             weights = torch.where(before.isnan(), weights, s * before + (1.0 - s) * weights)
     else:
         weights = torch.from_numpy(np.array(memory["weights"]))
@@ -85,6 +84,15 @@ def _decided(step: Step, c: FloatArray | None) -> Report:
         losses=torch.from_numpy(losses),
         gramian=None if c is None else torch.from_numpy(c),
     )
+
+
+def _running(step: Step, tasks: int) -> Tensor:
+    """Return the running average of the weights, [m]; NaN where the decision is its first value."""
+    method = step.method
+    begin = method.first_weights(step.goal)
+    first = np.full(tasks, np.nan) if begin is None else begin
+    before = method.recalled("weights", first)
+    return torch.from_numpy(np.where(np.isnan(before), first, before))
 
 
 def nonfinite(step: Step) -> Report:

@@ -202,6 +202,21 @@ class Method(HasPreference, ABC):
         """
         return goal[presence.places]
 
+    def first_weights(self, preference: FloatArray | None) -> FloatArray | None:
+        """Return where the running average of ``weight_smoothing`` begins; None: at its first w.
+
+        Args:
+            preference: what :meth:`goal` returned, for the tasks present.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> opt = pyfront.EPO(torch.optim.SGD([x], lr=0.1), [3.0, 1.0])
+            >>> opt.first_weights(np.array([3.0, 1.0])).tolist()
+            [0.75, 0.25]
+        """
+        return None
+
     def status_between_decisions(self) -> str:
         """Return the status of a step that keeps the weights of an earlier one.
 

@@ -54,8 +54,8 @@ class MultiTaskOptimizer(BackwardPass):
         scale: ``"mean"`` leaves w as the method gives it (it sums to 1 for most); ``"sum"``
             multiplies w by m, the step of ``sum(losses).backward()``.
         weight_smoothing: s in [0, 1): the applied weights are the running average
-            w̄ ← s w̄ + (1 − s) w. 0 is the papers' own; 0.9 is recommended for mini-batches. The
-            guarantees of single steps hold for 0 alone.
+            w̄ ← s w̄ + (1 − s) w. 0 is the papers' own; 0.98 is recommended for EPO on mini-batches.
+            The guarantees of single steps hold for 0 alone.
         every: decide on new weights every so many steps, ≥ 1, and keep them between, where a step
             costs one backward pass.
         upper_bound: decide on the Gramian of ∂l_j/∂z at the ``features`` z that each step is given,

@@ -114,6 +114,29 @@ def test_smoothing_calms_the_vertices_of_the_program():
     assert changes[0.9] < 0.25 * changes[0.0]
 
 
+@pytest.mark.parametrize("unit", [None, [1.0, 4.0]])
+def test_smoothed_weights_begin_at_the_preference(unit):
+    """The first decision may leave out a task; an average begun there would do so for long."""
+    start = torch.tensor([0.3, 1.0], dtype=torch.float64)
+
+    def first(**options):
+        x = torch.nn.Parameter(start.clone())
+        opt = EPO(torch.optim.SGD([x], lr=0.1), [3.0, 1.0], unit=unit, **options)
+        return [opt.step([(x - 1).square().sum(), (x + 1).square().sum()]).weights for _ in "ab"]
+
+    u = torch.tensor(unit or [1.0, 1.0], dtype=torch.float64)
+    plain, smoothed = first()[0], first(weight_smoothing=0.9)
+    begin = torch.tensor([0.75, 0.25], dtype=torch.float64) / u
+    assert (plain - begin).abs().max() > 0.1
+    torch.testing.assert_close(smoothed[0], 0.9 * begin + 0.1 * plain)
+    assert (smoothed[1] * u).sum() == pytest.approx(1.0)
+    x = torch.nn.Parameter(start.clone())
+    opt = EPO(torch.optim.SGD([x], lr=0.1), [1.0, 1.0], unit=unit, weight_smoothing=0.9)
+    losses = [(x - 1).square().sum(), (x + 1).square().sum()]
+    alone = opt.step(losses, preference=[3.0, 1.0]).weights  # of one call: not smoothed
+    assert torch.equal(alone, plain)
+
+
 # -------------------------------------------------------------------------------------------- MGDA
 
 

@@ -106,7 +106,8 @@ METHODS = {
 }
 
 
-ROUNDED = {"pareto", "alternating", "feedback", "feedback-units"}  # r, u are normalised twice
+#: Where r or u is normalised twice, or the sum of running weights w∘u is 1 up to rounding alone.
+ROUNDED = {"pareto", "alternating", "feedback", "feedback-units", "epo-units"}
 
 
 class Net(torch.nn.Module):
