@@ -68,23 +68,22 @@ Filled = tuple[Tensor, list[Tensor]]
 def buckets_of(params: Sequence[Tensor]) -> list[Bucket]:
     """Return buckets in the order in which a backward pass fills them: last blocks first.
 
-    Each is of at most an eighth of a row, or ``SMALLEST`` or ``LARGEST`` bytes, or is one larger
-    parameter.
+    One is full as soon as it holds an eighth of a row, or ``SMALLEST`` or ``LARGEST`` bytes.
     """
     row = sum(p.numel() * p.element_size() for p in params)
-    most = min(LARGEST, max(SMALLEST, row // PARTS))
-    kinds: dict[Any, list[list[int]]] = {}
-    filled: dict[Any, int] = {}
+    enough = min(LARGEST, max(SMALLEST, row // PARTS))
+    full: list[list[int]] = []
+    open_: dict[Any, tuple[list[int], int]] = {}  # blocks and bytes, by what one memory can hold
     for block in reversed(range(len(params))):
         p = params[block]
-        kind, size = (p.dtype, p.device), p.numel() * p.element_size()
-        lists = kinds.setdefault(kind, [])
-        if not lists or filled[kind] + size > most:
-            lists.append([])
-            filled[kind] = 0
-        lists[-1].append(block)
-        filled[kind] += size
-    found = [blocks for lists in kinds.values() for blocks in lists]
+        blocks, size = open_.pop((p.dtype, p.device), ([], 0))
+        blocks.append(block)
+        size += p.numel() * p.element_size()
+        if size < enough:
+            open_[p.dtype, p.device] = blocks, size
+        else:
+            full.append(blocks)
+    found = full + [blocks for blocks, _ in open_.values()]
     return [Bucket(blocks, params) for blocks in sorted(found, key=min, reverse=True)]
 
 
