@@ -1,5 +1,6 @@
 """Several methods on one set: learning rates from one grid, seeds, measures, table, pictures."""
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from pyfront.plots.style import COLOURS
 
 __all__ = [
     "BATCH",
+    "BOTH",
     "FIXED",
     "RATES",
     "SINGLE",
@@ -23,10 +25,10 @@ __all__ = [
     "at_rays",
     "compare",
     "draw_losses",
+    "first_cells",
     "in_regions",
     "markers",
     "measures",
-    "passes",
     "ray_of",
     "single_tasks",
     "spread",
@@ -39,6 +41,7 @@ RATES = (0.003, 0.01, 0.03)
 TUNING_SEED = 0
 FIXED = "best fixed weights"
 SINGLE = "single tasks"
+BOTH = ("Pareto MTL", "Pareto MTL, no phase 1")
 
 
 class Case(NamedTuple):
@@ -79,10 +82,10 @@ def at_rays(rays):
     return {name: (name, cases) for name in names}
 
 
-def in_regions(vectors, method="Pareto MTL"):
+def in_regions(vectors, methods=BOTH):
     """An entry of Pareto MTL, one case per reference vector, judged at the ray of the vector."""
     rows = [list(map(float, u)) for u in vectors]
-    return method, [Case({"vectors": rows, "index": k}, ray_of(u)) for k, u in enumerate(rows)]
+    return methods, [Case({"vectors": rows, "index": k}, ray_of(u)) for k, u in enumerate(rows)]
 
 
 def ray_of(vector):
@@ -110,14 +113,17 @@ def volume(points, reference):
 
 
 def compare(bench, name, entries, steps, fixed="feedback"):
-    """Results of {label: (method, cases)} on a set, each with its own rate of the grid.
+    """Results of {label: (methods, cases)} on a set, each with its own rate of the grid.
 
-    A rate is chosen by the mean of max_j r_j l_j on the training rows, over the first and the
-    middle case and a seed of its own. The best fixed weights are linear weights that the runs of
-    the entry `fixed` suggest at their end.
+    A rate, and one of several methods, is chosen by the mean of max_j r_j l_j on the training rows,
+    over the first and the middle case and a seed of its own. The best fixed weights are linear
+    weights that the runs of the entry `fixed` suggest at their end.
     """
-    tuning = {label: [cases[0], cases[len(cases) // 2]] for label, (_, cases) in entries.items()}
-    total = sum(len(RATES) * 2 + len(bench.seeds) * len(c) for _, c in entries.values())
+    grids = {
+        label: list(product((some,) if isinstance(some, str) else some, RATES))
+        for label, (some, _) in entries.items()
+    }
+    total = sum(2 * len(grids[k]) + len(bench.seeds) * len(c) for k, (_, c) in entries.items())
     total += len(bench.seeds) * len(entries[fixed][1]) if fixed in entries else 0
     found = {}
     with tqdm(total=total, desc=name, unit="run", dynamic_ncols=True, mininterval=1.0) as bar:
@@ -127,13 +133,14 @@ def compare(bench, name, entries, steps, fixed="feedback"):
             bar.update()
             return result
 
-        for label, (method, cases) in entries.items():
+        for label, (_, cases) in entries.items():
             bar.set_postfix_str(label)
+            few = [cases[0], cases[len(cases) // 2]]
             scores = [
-                np.mean([worst(run(method, c, lr, TUNING_SEED), c) for c in tuning[label]])
-                for lr in RATES
+                np.mean([worst(run(method, c, lr, TUNING_SEED), c) for c in few])
+                for method, lr in grids[label]
             ]
-            rate = RATES[int(np.argmin(scores))]
+            method, rate = grids[label][int(np.argmin(scores))]
             results = [[run(method, case, rate, seed) for case in cases] for seed in bench.seeds]
             found[label] = gathered(results, cases, rate)
         if fixed in found:
@@ -180,8 +187,11 @@ def spread(values):
     return f"{values.mean():.4g} ± {values.std():.2g}"
 
 
-def passes(method):
-    return "1" if method in ONE_PASS else "m"
+def first_cells(label, found):
+    """What ran: the method where one of several was chosen, backward passes, rate."""
+    method = found.results[0][0]["method"]
+    label = method if method.startswith(label) else label
+    return [label, "1" if method in ONE_PASS else "m", found.rate]
 
 
 def measures(found, base, reference=None, part="test"):

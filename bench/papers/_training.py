@@ -26,7 +26,6 @@ __all__ = [
     "SETS",
     "Run",
     "load",
-    "margin",
     "network",
     "train",
 ]
@@ -75,27 +74,13 @@ def network(rows):
     return Perceptron(rows.x.shape[1], HIDDEN[rows.name], rows.tasks, classes)
 
 
-def margin(vectors, index):
-    """Half-way between a reference vector, 1 − u_jᵀu_k, and the edge of its region, 0."""
-    vectors = vectors / vectors.norm(dim=1, keepdim=True)
-    cosines = vectors @ vectors[index]
-    cosines[index] = -1.0
-    return 0.5 * (1.0 - cosines.max().item())
-
-
 def regions(share):
-    """Pareto MTL, of whose steps at most so large a share looks for the region."""
+    """Pareto MTL, of whose steps at most so large a share looks for the region (phase 1)."""
 
     def make(base, net, run, rows):
         vectors = torch.tensor(run.options["vectors"], dtype=torch.float64)
-        index = run.options["index"]
-        return pyfront.ParetoMTL(
-            base,
-            vectors,
-            index,
-            warmup_steps=round(share * run.steps),
-            epsilon=margin(vectors, index),
-        )
+        steps = round(share * run.steps)
+        return pyfront.ParetoMTL(base, vectors, run.options["index"], warmup_steps=steps)
 
     return make
 
@@ -117,7 +102,7 @@ METHODS = {
     "EPO, smoothed": by_preference(pyfront.EPO, weight_smoothing=0.9),
     "feedback": by_preference(pyfront.PreferenceFeedback),
     "feedback, constant": by_preference(pyfront.PreferenceFeedback, gains="fixed"),
-    "Pareto MTL": regions(0.25),
+    "Pareto MTL": regions(0.05),
     "Pareto MTL, no phase 1": regions(0.0),
     "MGDA": lambda base, net, run, rows: pyfront.MGDA(base),
     "GradNorm": lambda base, net, run, rows: pyfront.GradNorm(

@@ -133,7 +133,7 @@ def figure8a(bench):
     """One network along 21 preferences against 5 models, equal total and equal steps per model."""
     real = ("multi-mnist-full",) if bench.full else ("multi-mnist",)
     for name in bench.sets(("multi-digits",), real):
-        steps, rays = bench.steps(400, 200 * 120_000 // 256), rays_between(5)
+        steps, rays = bench.steps(300, 200 * 120_000 // 256), rays_between(5)
         rows, drawn = [], {}
         for method, (rate, runs) in generators(bench, name, steps).items():
             test, hits = (np.array([run[key] for run in runs]) for key in ("test", "accuracy"))
@@ -265,7 +265,7 @@ def switching(bench, name, steps):
 def figure9(bench):
     """Accuracy over many tasks: one solution against a network that switches."""
     for name in bench.sets(("digits",), ("census-20",)):
-        steps, rows = bench.steps(400, 10_000), []
+        steps, rows = bench.steps(200, 10_000), []
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.subplots()
         axes.set(xlabel="task", ylabel="test accuracy, seed 1", title=name)

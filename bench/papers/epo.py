@@ -19,10 +19,10 @@ from _comparison import (
     at_rays,
     compare,
     draw_losses,
+    first_cells,
     in_regions,
     markers,
     measures,
-    passes,
     single_tasks,
     spread,
     table,
@@ -220,14 +220,13 @@ def grown(bench):
 # ------------------------------------------------------------------------------------ sets of data
 
 
-def rows_of(found, entries, reference=None):
+def rows_of(found, reference=None):
     """A row per method; for single tasks a network per task, judged by its own loss."""
     rows = []
     for label, some in found.items():
-        method = entries[label][0] if label in entries else "linear"
         if label != SINGLE:
             cells = measures(some, found["linear"], reference)
-            rows.append([label, passes(method), some.rate, *cells])
+            rows.append([*first_cells(label, some), *cells])
     return rows
 
 
@@ -263,14 +262,14 @@ def figure7(bench):
     real = ("multi-mnist", "multi-fashion", "multi-fashion-mnist")
     names = tuple(f"{name}-full" for name in real) if bench.full else real
     for name in bench.sets(("multi-digits",), names):
-        steps = bench.steps(250, 100 * 120_000 // 256)
+        steps = bench.steps(200, 100 * 120_000 // 256)
         vectors = to_reference_vectors(torch.tensor(rays)).tolist()
         entries = at_rays(rays) | {"Pareto MTL": in_regions(vectors), SINGLE: single_tasks(2)}
         found = compare(bench, name, entries, steps)
         heads = (*MEASURES, "hypervolume to (2, 2)", "best accuracy 1, 2")
-        rows = rows_of(found, entries, (2.0, 2.0))
-        for row in rows:
-            best = 100 * found[row[0]].accuracy.max(axis=1).mean(axis=0)
+        rows = rows_of(found, (2.0, 2.0))
+        for row, some in zip(rows, (f for k, f in found.items() if k != SINGLE), strict=True):
+            best = 100 * some.accuracy.max(axis=1).mean(axis=0)
             row.append(", ".join(f"{value:.1f}" for value in best))
         own = found[SINGLE]
         single = (
@@ -314,7 +313,7 @@ def profile(bench, name, rays, steps, label):
         k: (f.preferences * f.test).mean(axis=1) for k, f in found.items() if k != SINGLE
     }
     table_of_tasks[SINGLE] = own * found["linear"].preferences.mean(axis=0)
-    lines = [about(bench, name, steps), "", *table(MEASURES, rows_of(found, entries)), ""]
+    lines = [about(bench, name, steps), "", *table(MEASURES, rows_of(found)), ""]
     worst = (np.array(rays) * own[:, None]).max(axis=2).mean()
     lines += [
         f"Single tasks, a network each: worst r·l {worst:.4g}, mean loss {own.mean():.4g}.",

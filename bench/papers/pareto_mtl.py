@@ -19,10 +19,10 @@ from _comparison import (
     at_rays,
     compare,
     draw_losses,
+    first_cells,
     in_regions,
     markers,
     measures,
-    passes,
     ray_of,
     single_tasks,
     spread,
@@ -32,7 +32,7 @@ from _comparison import (
 )
 from _runner import main
 from _synthetic import PLACES, after, descend, feedback, start, tuned
-from _training import Run, load, margin
+from _training import Run, load
 from matplotlib.figure import Figure
 
 import pyfront
@@ -48,8 +48,11 @@ ON_FRONT = 0.02
 
 
 def region(vectors, k, warmup=WARMUP):
-    epsilon = margin(vectors, k)
-    return lambda base: pyfront.ParetoMTL(base, vectors, k, warmup_steps=warmup, epsilon=epsilon)
+    """Pareto MTL whose constraints act from half-way to the edge of the region, as in the demo."""
+    cosines = vectors @ vectors[k]
+    cosines[k] = -1.0
+    margin = 0.5 * (1.0 - cosines.max().item())
+    return lambda base: pyfront.ParetoMTL(base, vectors, k, warmup_steps=warmup, epsilon=margin)
 
 
 def contenders(vectors):
@@ -184,11 +187,11 @@ MEASURES = ("", "passes", "runs", "rate", "μ, test", "linear's = 1", "worst r·
 MEASURES += ("mean loss, test", "hypervolume to (2, 2)", "best accuracy 1, 2")
 
 
-def image_rows(found, entries):
+def image_rows(found):
     rows = []
     for label, some in found.items():
-        method = entries[label][0] if label in entries else "linear"
-        cells = [label, passes(method), some.test.shape[1], some.rate]
+        label_shown, passes, rate = first_cells(label, some)
+        cells = [label_shown, passes, some.test.shape[1], rate]
         best = 100 * some.accuracy.max(axis=1).mean(axis=0)
         if label == SINGLE:
             own = some.test[:, range(2), range(2)].mean()
@@ -206,9 +209,9 @@ def names_of(bench, real):
 
 
 def images(bench, label, name, entries, hidden=()):
-    steps = bench.steps(250, 100 * 120_000 // 256)
+    steps = bench.steps(200, 100 * 120_000 // 256)
     found = compare(bench, name, entries, steps)
-    lines = [about(bench, name, steps), "", *table(MEASURES, image_rows(found, entries))]
+    lines = [about(bench, name, steps), "", *table(MEASURES, image_rows(found))]
     shown = {k: f for k, f in found.items() if k not in (SINGLE, "EPO", *hidden)}
     limit = 1.05 * max(f.test[0].max() for f in shown.values())
     bench.write(f"{label}-{name}", lines, draw_losses(shown, rays_between(5), name, limit))
@@ -241,7 +244,7 @@ def figure10(bench):
     even = {"preference": [0.5, 0.5]}
     methods |= {name: (name, even) for name in ("EPO", "EPO, smoothed", "feedback", "linear")}
     for name in names_of(bench, ("multi-mnist",)):
-        steps, rows = bench.steps(250, 100 * 120_000 // 256), []
+        steps, rows = bench.steps(200, 100 * 120_000 // 256), []
         figure = Figure(figsize=(12, 6), layout="constrained")
         panels = figure.subplots(3, 4, sharex=True, sharey=True).ravel()
         for axes, (label, (method, options)) in zip(panels, methods.items(), strict=True):
@@ -276,8 +279,8 @@ def figure8(bench):
         lines += [f"Hypervolume to the losses of constant guesses, {np.round(guess, 3).tolist()}."]
         figure = Figure(figsize=(11, 5), layout="constrained")
         for axes, count in zip(figure.subplots(1, 2), (5, 25), strict=True):
-            found, entries = three_tasks(bench, name, count, steps)
-            lines += ["", f"{count} vectors:", "", *three_rows(found, entries, guess)]
+            found = three_tasks(bench, name, count, steps)
+            lines += ["", f"{count} vectors:", "", *three_rows(found, guess)]
             axes.set(title=f"{count} vectors", xlabel="test loss of task 1")
             axes.set(ylabel="test loss of task 3")
             for (label, some), style in zip(found.items(), markers(found).values(), strict=True):
@@ -296,14 +299,13 @@ def three_tasks(bench, name, count, steps):
     random = [Case({"preference": w}, tuple(w)) for w in weights]
     entries = {"linear, random weights": ("linear", random)} | entries
     entries["Pareto MTL"] = in_regions(vectors.tolist())
-    return compare(bench, name, entries, steps), entries
+    return compare(bench, name, entries, steps)
 
 
-def three_rows(found, entries, guess):
+def three_rows(found, guess):
     """Hypervolume, and how much of random search each method dominates, on the test rows."""
     base, rows = found["linear, random weights"], []
     for label, some in found.items():
-        method = entries[label][0] if label in entries else "linear"
         pairs = list(zip(some.test, base.test, strict=True))
         shares = [100 * np.mean(pair) for pair in (
             [dominated(theirs, ours) for ours, theirs in pairs],
@@ -311,7 +313,7 @@ def three_rows(found, entries, guess):
         )]  # fmt: skip
         cells = ["–", "–"] if label == "linear, random weights" else [f"{s:.0f}%" for s in shares]
         volumes = [volume(points, guess) / guess.prod() for points in some.test]
-        rows.append([label, passes(method), some.rate, spread(volumes), *cells,
+        rows.append([*first_cells(label, some), spread(volumes), *cells,
                      spread(some.worst().mean(axis=1)),
                      spread(some.test.mean(axis=(1, 2)))])  # fmt: skip
     heads = ("", "passes", "rate", "hypervolume / box", "of random search it dominates")
