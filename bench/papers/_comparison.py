@@ -224,9 +224,9 @@ def about(bench, name, steps, full=False):
 
 def markers(labels):
     """A colour and a mark per label."""
-    shapes = "os^DvPX*<>"
+    shapes, colours = "os^DvPX*<>", (*COLOURS, "0.55", "#7F3F00", "#8080FF")
     return {
-        label: {"color": COLOURS[k % len(COLOURS)], "marker": shapes[k % len(shapes)]}
+        label: {"color": colours[k % len(colours)], "marker": shapes[k % len(shapes)]}
         for k, label in enumerate(labels)
     }
 

@@ -50,7 +50,7 @@ CURVES = ("linear", "Pareto MTL, literal (8)", "Pareto MTL", "EPO", "proportiona
 
 def figure7(bench):
     """The generated curve on problem (22) against its front."""
-    steps, rows = bench.steps(3000, 16_000), []
+    steps, rows = bench.steps(2000, 16_000), []
     figure = Figure(figsize=(7, 5.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(*SineProblem(n=10).front(201).T, color="0.8", linewidth=7, label="true front")
@@ -142,7 +142,7 @@ def figure8a(bench):
             drawn[label] = test[0], hits[0]
         for each, what in ((max(steps // 5, 1), "equal total"), (steps, "equal per model")):
             usual = at_rays(rays)
-            entries = {key: usual[key] for key in ("linear", "EPO, smoothed", "feedback")}
+            entries = {key: usual[key] for key in ("linear", "feedback")}
             entries[SINGLE] = single_tasks(2)
             found = compare(bench, name, entries, each)
             for label, some in found.items():
