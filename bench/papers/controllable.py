@@ -133,7 +133,7 @@ def figure8a(bench):
     """One network along 21 preferences against 5 models, equal total and equal steps per model."""
     real = ("multi-mnist-full",) if bench.full else ("multi-mnist",)
     for name in bench.sets(("multi-digits",), real):
-        steps, rays = bench.steps(300, 200 * 120_000 // 256), rays_between(5)
+        steps, rays = bench.steps(200, 200 * 120_000 // 256), rays_between(5)
         rows, drawn = [], {}
         for method, (rate, runs) in generators(bench, name, steps).items():
             test, hits = (np.array([run[key] for run in runs]) for key in ("test", "accuracy"))

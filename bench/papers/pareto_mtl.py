@@ -294,7 +294,7 @@ def three_tasks(bench, name, count, steps):
     vectors = sample_sphere(3, count, generator)
     weights = sample(3, count, generator).tolist()
     entries = at_rays([ray_of(u) for u in vectors])
-    for label in ("linear", *(("EPO", "EPO, smoothed") if count > 5 else ())):
+    for label in ("linear", *(("EPO", "EPO, smoothed", "feedback, constant") if count > 5 else ())):
         entries.pop(label)
     random = [Case({"preference": w}, tuple(w)) for w in weights]
     entries = {"linear, random weights": ("linear", random)} | entries
