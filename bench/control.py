@@ -2,7 +2,6 @@
 
     python bench/control.py table --data DIR [--sets digits teacher ...]   training and test losses
     python bench/control.py stability                                     the loop in simulation
-    python bench/control.py fairness --data DIR                            constraints on Adult
 
 Many small nets train at once: parameters are stacked and one backward pass of the sum of all runs'
 weighted losses gives each its own gradient, so that each run is what it would be alone. Weights
@@ -16,15 +15,15 @@ import argparse
 import itertools
 import math
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from sets import images, lines_of, load, standardised
+from fairness import adult_features, adult_table
+from feedback import digit_presence
+from sets import Rows, images, load
 from torch import nn
 
-import pyfront
 from pyfront.control import PreferenceController
 from pyfront.functional import non_uniformity
 
@@ -55,6 +54,8 @@ HIDDEN = {  # width of the one hidden layer
     "multi-digits": 24,
     "riverflow": 32,
     "emotions": 16,
+    "presence": 24,
+    "adult": 16,
 }
 
 
@@ -62,12 +63,34 @@ def rows_of(name, directory):
     """Flat inputs, targets, number of training rows, widths of the layers, and the losses."""
     if name == "multi-fashion-mnist":
         rows = images(Path(directory), name, train=8000, test=2000)
+    elif name == "presence":
+        rows = presence()
+    elif name == "adult":
+        rows = adult(Path(directory))
     else:
         rows = load(name, directory)
     x = rows.x.flatten(1)
     outputs = 20 if rows.kind == "classes" else rows.tasks
     measure = {"binary": binary, "squares": squares, "classes": two_labels}[rows.kind]
     return x, rows.y, rows.count, (x.shape[1], HIDDEN[name], outputs), measure
+
+
+def presence():
+    """Which of 10 digits is top-left in a picture, which bottom-right: 20 yes-or-no tasks."""
+    (x, y), (tests, targets) = digit_presence()
+    images = torch.cat([x, tests])
+    images = (images - x.mean()) / x.std()
+    return Rows(images, torch.cat([y, targets]), len(x), "binary")
+
+
+def adult(directory):
+    """Income, never married, more than 40 hours a week: entropy floors, most rays out of reach."""
+    table, count = adult_table(directory)
+    rich = np.char.startswith(table[:, 14].astype(str), ">50K")
+    y = [rich, table[:, 5] == "Never-married", table[:, 12].astype(float) > 40]
+    x = adult_features(table, count, set(range(14)) - {2, 3, 5, 7, 12})
+    y = torch.from_numpy(np.stack(y, axis=1).astype(np.float32))
+    return Rows(x, y, count, "binary")
 
 
 # ------------------------------------------------------------------------------------ stacked runs
@@ -289,101 +312,15 @@ def stability(_):
             )
 
 
-# --------------------------------------------------------------------------------------- fairness
-
-
-def adult(directory):
-    """Features without sex, income, and who is a woman; the training rows come first."""
-    rows = []
-    for name in ("adult.data.gz", "adult.test.gz"):
-        path = Path(directory) / "census" / name
-        lines = lines_of(path)
-        rows += [[c.strip() for c in x.split(",")] for x in lines if x and not x.startswith("|")]
-    count = 32_561
-    table = np.array(rows, dtype=object)
-    columns = []
-    for place in set(range(14)) - {2, 3, 9}:
-        if place in (0, 4, 10, 11, 12):
-            columns.append(np.log1p(table[:, place].astype(float))[:, None])
-        else:
-            kinds, index = np.unique(table[:, place], return_inverse=True)
-            columns.append(np.eye(len(kinds))[index][:, :20])
-    x = standardised(np.concatenate(columns, axis=1), count).clamp(-5, 5)
-    rich = np.char.startswith(table[:, 14].astype(str), ">50K")
-    return x, torch.from_numpy(rich), torch.from_numpy(table[:, 9] == "Female"), count
-
-
-def gaps(logits, rich, women):
-    """Cross entropy, and the signed differences of the mean score that are to be small.
-
-    An absolute value of a difference in a batch is biased by its noise; two bounds, on d and −d,
-    are not.
-    """
-    score = torch.sigmoid(logits)
-    entropy = nn.functional.binary_cross_entropy_with_logits(logits, rich.float())
-    groups = {"parity": [torch.ones_like(rich)], "odds": [rich, ~rich]}
-    return entropy, {
-        kind: [score[part & women].mean() - score[part & ~women].mean() for part in parts]
-        for kind, parts in groups.items()
-    }
-
-
-def fair_run(data, kind, make, lr, seed, steps):
-    x, rich, women, count = data
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(x.shape[1], 24), nn.ReLU(), nn.Linear(24, 1))
-    opt = make(torch.optim.Adam(net.parameters(), lr=lr))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)
-    generator = torch.Generator().manual_seed(seed)
-    began = time.process_time()
-    for _ in range(steps):
-        rows = torch.randint(count, (512,), generator=generator)
-        entropy, found = gaps(net(x[rows])[:, 0], rich[rows], women[rows])
-        report = opt.step([entropy, *(s * gap for gap in found[kind] for s in (1, -1))])
-        schedule.step()
-    took = time.process_time() - began
-    out = []
-    with torch.no_grad():
-        for part in (slice(0, count), slice(count, None)):
-            entropy, found = gaps(net(x[part])[:, 0], rich[part], women[part])
-            out += [entropy.item(), max(abs(gap.item()) for gap in found[kind])]
-    return [*out, took], report.status
-
-
-def fairness(args):
-    data = adult(args.data)
-    print("| | bound | rate | train: loss | gap | ± | test: loss | gap | seconds | status |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for kind, count in (("parity", 2), ("odds", 4)):
-        for bound in (None, 0.05, 0.02):
-            for lr in args.rates:
-                if bound is None:
-                    weights = [1.0, *[1e-12] * count]
-                    make = partial(pyfront.LinearScalarization, preference=weights)
-                else:
-                    bounds = dict.fromkeys(range(1, count + 1), bound)
-                    make = partial(pyfront.ConstraintFeedback, objective=0, bounds=bounds)
-                runs = [fair_run(data, kind, make, lr, seed, args.steps) for seed in SEEDS]
-                values = np.array([row for row, _ in runs])
-                a, b, c, d, took = values.mean(axis=0)
-                print(
-                    f"| {kind} | {bound or 'none'} | {lr:g} | {a:.4f} | {b:.4f} | "
-                    f"{values[:, 1].std():.4f} | {c:.4f} | {d:.4f} | {took:.1f} | "
-                    f"{', '.join(sorted({status for _, status in runs}))} |",
-                    flush=True,
-                )
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("table", "stability", "fairness"))
+    parser.add_argument("what", choices=("table", "stability"))
     parser.add_argument("--data", help="folder with census, emotions, mnist, riverflow, …")
     parser.add_argument("--sets", nargs="+", choices=HIDDEN, default=list(HIDDEN))
     parser.add_argument("--rate", choices=("cosine", "constant", "both"), default="both")
-    parser.add_argument("--rates", nargs="+", type=float, default=(0.003, 0.01))
     parser.add_argument("--steps", type=int, default=600)
     arguments = parser.parse_args()
     if arguments.what != "stability" and arguments.data is None:
         parser.error("--data is needed")
-    {"table": table, "stability": stability, "fairness": fairness}[arguments.what](arguments)
+    {"table": table, "stability": stability}[arguments.what](arguments)
