@@ -1,5 +1,8 @@
 """What is sent from within a backward pass, and what it must not be mistaken for."""
 
+import copy
+import pickle
+
 import torch
 import torch.distributed as dist
 from distributed_cases import METHODS, TARGETS, ThreeHeads, batches, losses_of, part, sgd
@@ -43,7 +46,7 @@ def places(rank, world):
 
 
 def left_alone(rank, world):
-    """Return the names of parameters that have hooks after two steps, and how often one ran."""
+    """Return what has hooks after two steps, how often one ran, and buckets of copies."""
     rows.SMALLEST = 1
     model = ThreeHeads()
     seen = []
@@ -51,7 +54,9 @@ def left_alone(rank, world):
     opt = METHODS["MGDA"](sgd(model.parameters()), process_group=dist.group.WORLD)
     for x in batches()[:2]:
         opt.step(losses_of(model(part(x, rank, world))[1:], TARGETS))
-    return [name for name, p in model.named_parameters() if p._backward_hooks], len(seen)
+    hooked = [name for name, p in model.named_parameters() if p._backward_hooks]
+    copies = [copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
+    return hooked, len(seen), [len(o._shared.buckets) for o in (opt, *copies)]
 
 
 class Inner(torch.autograd.Function):

@@ -18,9 +18,10 @@ from pyfront._utils.arguments import FloatArray
 from pyfront.backend.task_gradients import Row, TaskGradients
 from pyfront.distributed.header import Header
 
-__all__ = ["ALONE", "Arrived", "Processes"]
+__all__ = ["ALONE", "Arrived", "Memory", "Processes"]
 
 Arrived: TypeAlias = "Callable[[Row], Row]"  # takes a row when its pass ends
+Memory: TypeAlias = "dict[tuple[int, int], Tensor]"  # of buckets, by row and place
 
 
 class Processes:
@@ -58,6 +59,7 @@ class Processes:
         compute: Callable[[Arrived], Sequence[Row]],
         count: int,
         roots: Sequence[Sequence[Tensor]] = (),
+        memory: Memory | None = None,
     ) -> list[Row]:
         """Return rows, averaged over the processes while they are computed.
 
@@ -66,6 +68,8 @@ class Processes:
             count: the number of rows.
             roots: for each row the losses at which its backward pass begins, where one pass over
                 the parameters makes the row; its parts are then averaged within the pass.
+            memory: of an earlier call, which the rows of this one may take; rows are in new memory
+                where None.
         """
         return list(compute(lambda row: row))
 

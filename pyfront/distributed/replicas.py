@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend.task_gradients import Row, TaskGradients
-from pyfront.distributed.processes import Arrived, local_squares
+from pyfront.distributed.processes import Arrived, Memory, local_squares
 from pyfront.distributed.rows import averaged_rows
 from pyfront.distributed.together import Together
 
@@ -43,9 +43,10 @@ class Replicas(Together):
         compute: Callable[[Arrived], Sequence[Row]],
         count: int,
         roots: Sequence[Sequence[Tensor]] = (),
+        memory: Memory | None = None,
     ) -> list[Row]:
         """Average each row by asynchronous all-reduces of buckets."""
-        return averaged_rows(self, self.params, compute, count, roots)
+        return averaged_rows(self, self.params, compute, count, roots, memory)
 
     def squares(
         self, gradients: TaskGradients, inside: list[int] | None, outside: list[int] | None

@@ -18,7 +18,7 @@ from torch import Tensor
 from pyfront._utils.torch_private import backward_pass
 from pyfront.backend.graph import reached
 from pyfront.backend.task_gradients import Row
-from pyfront.distributed.processes import Arrived
+from pyfront.distributed.processes import Arrived, Memory
 from pyfront.distributed.together import Together, waiting
 
 __all__ = ["averaged_rows"]
@@ -41,10 +41,16 @@ class Bucket:
         self.entries = sum(like.numel() for like in self.likes)
         self.dtype, self.device = self.likes[0].dtype, params[blocks[0]].device
 
+    def memory(self, kept: Tensor | None) -> Tensor:
+        """Return the memory that was kept if it fits, else new one."""
+        wanted = (self.entries + len(self.blocks), self.dtype, self.device)
+        if kept is not None and (kept.numel(), kept.dtype, kept.device) == wanted:
+            return kept
+        return torch.empty(wanted[0], dtype=self.dtype, device=self.device)
+
     @torch.no_grad()
-    def filled(self, gradients: Row | None, ranks: int) -> Filled:
-        """Return memory with this process's part of the means; None for a process that failed."""
-        flat = torch.empty(self.entries + len(self.blocks), dtype=self.dtype, device=self.device)
+    def filled(self, gradients: Row | None, ranks: int, flat: Tensor) -> Filled:
+        """Return this process's part of the means in ``flat``; None for a process that failed."""
         views, start = [], 0
         for like in self.likes:  # in the parameter's own dense layout
             views.append(flat.as_strided(like.shape, like.stride(), start))
@@ -96,13 +102,19 @@ class _Moving:
         processes: those that call this, each with rows of its own.
         params: T parameters.
         roots: for each row what its backward pass begins at, where one pass makes the row.
+        memory: of buckets, which is used and filled.
     """
 
     def __init__(
-        self, processes: Together, params: Sequence[Tensor], roots: Sequence[Sequence[Tensor]]
+        self,
+        processes: Together,
+        params: Sequence[Tensor],
+        roots: Sequence[Sequence[Tensor]],
+        memory: Memory,
     ) -> None:
         self.processes = processes
         self.params = params
+        self.memory = memory
         self.buckets = buckets_of(params)
         self.roots = roots if len(self.buckets) > 1 else ()
         self.place = {b: place for place, found in enumerate(self.buckets) for b in found.blocks}
@@ -178,7 +190,9 @@ class _Moving:
         return self.views(self.rows[-1])
 
     def fill(self, place: int, gradients: Row | None) -> None:
-        self.filled[place] = self.buckets[place].filled(gradients, self.processes.size)
+        bucket, key = self.buckets[place], (len(self.rows), place)
+        flat = self.memory[key] = bucket.memory(self.memory.get(key))
+        self.filled[place] = bucket.filled(gradients, self.processes.size, flat)
 
     def reduce(self, place: int) -> None:
         flat = self.filled[place][0]
@@ -224,6 +238,7 @@ def averaged_rows(
     compute: Callable[[Arrived], Sequence[Row]],
     count: int,
     roots: Sequence[Sequence[Tensor]] = (),
+    memory: Memory | None = None,
 ) -> list[Row]:
     """Return the averages over the processes of the first T blocks of each row.
 
@@ -235,11 +250,12 @@ def averaged_rows(
         roots: for each row the losses at which its backward pass begins, where one pass over the
             parameters makes the row: its buckets travel from within the pass. Empty where passes
             make rows in other ways, which travel when they are given to the function.
+        memory: of an earlier call, which the rows take; they have memory of their own where None.
 
     Raises:
         Exception: what ``compute`` has raised on any of the processes, on all.
     """
-    moving = _Moving(processes, params, roots)
+    moving = _Moving(processes, params, roots, {} if memory is None else memory)
     further: list[Row] = []
     error: Exception | None = None
 

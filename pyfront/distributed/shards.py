@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, Replicate
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend.task_gradients import Row, TaskGradients
-from pyfront.distributed.processes import Arrived, local_squares
+from pyfront.distributed.processes import Arrived, Memory, local_squares
 from pyfront.distributed.rows import averaged_rows
 from pyfront.distributed.together import Together
 
@@ -60,6 +60,7 @@ class Shards(Together):
         compute: Callable[[Arrived], Sequence[Row]],
         count: int,
         roots: Sequence[Sequence[Tensor]] = (),
+        memory: Memory | None = None,
     ) -> list[Row]:
         """Return the local parts of rows; those of plain parameters are averaged."""
         rows: list[list[Tensor | None]] = []

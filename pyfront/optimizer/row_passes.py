@@ -13,10 +13,20 @@ from pyfront.distributed.processes import Arrived
 if TYPE_CHECKING:
     from pyfront.optimizer.step import Step
 
-__all__ = ["roots_of", "row_passes"]
+__all__ = ["averaged_rows", "row_passes"]
 
 
-def roots_of(step: Step) -> list[list[Tensor]]:
+def averaged_rows(step: Step) -> list[Row]:
+    """Return the task gradients, averaged over the processes; the next step may write into them."""
+    return step.processes.averaged(
+        lambda send: row_passes(step, send),
+        step.tasks + len(step.batch.losses) - step.batch.tasks,
+        _roots(step),
+        None if step.method.track_rises else step.method._shared.buckets,
+    )
+
+
+def _roots(step: Step) -> list[list[Tensor]]:
     """Return the loss behind each row where one backward pass makes a whole row, else nothing."""
     if step.split is not None or step.collected is not None:
         return []

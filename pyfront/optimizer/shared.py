@@ -25,6 +25,7 @@ class Shared:
         collected: task gradients of micro-batches that wait for the last one.
         scalars: what ``scalarize`` has handed out since the last step.
         values: values per parameter, such as the task that it belongs to.
+        buckets: memory in which task gradients travel to other processes, used anew by every step.
         kept: task gradients that wait for the base's step, where rises are tracked.
         changes: first-order changes of the losses in the last step, [m], or None.
         scaler: the gradient scaler by which ``backward`` has left ``.grad`` scaled, or None.
@@ -42,6 +43,7 @@ class Shared:
         self.collected: Any = None
         self.scalars = Scalars()
         self.values: dict[str, Any] = {}
+        self.buckets: dict[Any, Any] = {}
         self.kept: Any = None
         self.changes: Any = None
         self.scaler: Any = None
@@ -55,7 +57,7 @@ class Shared:
         left_out = dict.fromkeys(("collected", "kept", "scaler", "lock"))
         options = {**self.options, "process_group": self.options.get("process_group") and None}
         copied = {"scalars": self.scalars.copied(), "options": options, "deciding": False}
-        return {**self.__dict__, **left_out, **copied}
+        return {**self.__dict__, **left_out, **copied, "buckets": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, lock=threading.RLock())

@@ -41,7 +41,7 @@ from pyfront.optimizer.roles import (
     parameters_of,
     task_specific,
 )
-from pyfront.optimizer.row_passes import roots_of, row_passes
+from pyfront.optimizer.row_passes import averaged_rows
 from pyfront.optimizer.step_parts import presence_of, second_of
 from pyfront.report import Report
 
@@ -180,8 +180,7 @@ class Step:
 
     def rows(self) -> list[Row]:
         """Return the task gradients, one backward pass each, with those of micro-batches before."""
-        count = self.tasks + len(self.batch.losses) - self.batch.tasks
-        rows = self.processes.averaged(lambda send: row_passes(self, send), count, roots_of(self))
+        rows = averaged_rows(self)
         real = self.split is None and not self.complex
         return rows if real else [as_real(row) for row in rows]
 

@@ -10,8 +10,9 @@ MORE = 0.06  # of a row: activations of a pass, flags, numbers of size m
 
 @pytest.mark.parametrize("small", [True, False], ids=["buckets", "one bucket"])
 def test_replicas_hold_a_row_for_each_task_and_one_that_is_computed(small):
-    for row, held in launch(cases.replicas, 2, small):
-        assert cases.M * row < held < (cases.M + 1 + MORE) * row
+    for row, first, later in launch(cases.replicas, 2, small):
+        assert cases.M * row < first < (cases.M + 1 + MORE) * row
+        assert later < (1 + MORE) * row  # buckets stay
 
 
 @needs_fully_shard

@@ -22,9 +22,10 @@ def test_heads_of_other_tasks_hold_nothing_up():
 
 
 def test_parameters_keep_their_own_hooks_alone():
-    for hooks, seen in launch(cases.left_alone, 2):
+    for hooks, seen, (kept, *copied) in launch(cases.left_alone, 2):
         assert hooks == ["trunk.weight"]
         assert seen == 2 * 3  # steps, passes
+        assert kept > 3 and copied == [0, 0]
 
 
 def test_a_backward_pass_inside_a_backward_pass_is_not_taken_for_it():
