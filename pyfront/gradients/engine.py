@@ -69,12 +69,12 @@ class Engine(ABC):
         """
         rows: list[Row] = []
         gradient_of = self.gradient_of(losses, params)
+        names = [f"losses[{task}]" for task in range(len(losses))] if names is None else names
         for task, loss in enumerate(losses):
             keep = retain_graph or task + 1 < len(losses)
-            name = f"losses[{task}]" if names is None else names[task]
-            with explained(name):
+            with explained(names[task]):
                 row = gradient_of(loss, params, keep)
-            check_reached(name, row)
+            check_reached(names[task], row)
             rows.append(row if arrived is None else arrived(row))
             del row  # what has been averaged elsewhere is not needed here
         return rows

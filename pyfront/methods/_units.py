@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -65,6 +67,9 @@ class Units:
         places = None if present is None else present.places
         units = self.among(present)
         compared = units.compared(losses)
+        values = compared.ravel().tolist()
+        if all(map(math.isfinite, values)) and min(values, default=0.0) >= 0.0:
+            return
         require("losses", losses.ravel(), places=places)
         if units.offset is not None and (below := np.flatnonzero(compared < 0.0)).size:
             index = int(below[0])

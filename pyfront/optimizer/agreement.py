@@ -61,11 +61,11 @@ def meet(step: Step) -> Step:
     headers = step.processes.agree(header_of(step))
     step.method._shared.values["compared"] = True
     step = _on_tasks_of_all(step, headers)
-    values, step.factors = _of_all(step, headers)
+    values, of_all = _of_all(step, headers)
+    step.factors = factors = of_all.tolist()
     if step.whole:
         step.look(values)
-    factors = step.factors.tolist()
-    if (step.factors != 1.0).any():
+    if any(factor != 1.0 for factor in factors):
         losses = [f * x for f, x in zip(factors, step.batch.losses, strict=True)]
         step.batch = step.batch._replace(losses=losses)
         if step.split is not None:

@@ -57,6 +57,8 @@ def losses_by_position(
         tasks: the names so far.
         num_tasks: the number of tasks so far, None where nothing tells.
     """
+    if type(losses) is list:
+        return losses, tasks
     if isinstance(losses, Mapping):
         if tasks is None:
             tasks = check_tasks(tuple(losses))
@@ -86,7 +88,8 @@ def call_by_position(
     """
     losses, tasks = losses_by_position(losses, tasks, num_tasks)
     for name in ("preference", "second"):
-        if isinstance(values := given.get(name), Mapping):
+        values = given.get(name)
+        if values is not None and isinstance(values, Mapping):
             if tasks is None:
                 raise ValueError(f"{name}: it is by name, so losses must be a dict by name too")
             given[name] = by_position(name, values, tasks)

@@ -220,9 +220,9 @@ class RemembersTasks(DelegatingOptimizer):
 
     def memory_among(self, memory: Memory, presence: Presence) -> Memory:
         """Return the memory for a decision on the tasks present."""
-        starts = {**KEPT_PER_TASK, **self.per_task}
-        if starts.keys().isdisjoint(memory):
+        if KEPT_PER_TASK.keys().isdisjoint(memory) and self.per_task.keys().isdisjoint(memory):
             return dict(memory)
+        starts = {**KEPT_PER_TASK, **self.per_task}
         return restricted(memory, starts, lambda name: self.places(name, presence))
 
     def memory_after(self, memory: Memory, draft: Memory, presence: Presence) -> Memory:

@@ -86,7 +86,7 @@ def _with_collected(step: Step, arrived: Arrived) -> Arrived:
     assert step.collected is not None
     known = dict(zip(step.collected.presence.places, step.collected.rows, strict=True))
     rows = [known.get(place) for place in step.batch.presence.places]
-    waiting = iter(zip(rows, step.factors.tolist(), strict=False))
+    waiting = iter(zip(rows, step.factors, strict=False))
 
     def summed(row: Row) -> Row:
         before, factor = next(waiting, (None, 1.0))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from pyfront.optimizer.scalars import Scalars
@@ -72,30 +70,49 @@ class Shared:
             self.kept = None
         self.scalars.clear()
 
-    @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def alone(self, name: str) -> Alone:
         """Raise a ``RuntimeError`` while another thread is in a call; ``name`` is this call's."""
-        if not self.lock.acquire(blocking=False):
-            raise RuntimeError(
-                f"{name}: another thread is in a call of this optimizer; one optimizer serves one "
-                "thread at a time"
-            )
-        try:
-            yield
-        finally:
-            self.lock.release()
+        return Alone(self, name)
 
-    @contextmanager
-    def one_decision(self, name: str) -> Iterator[None]:
+    def one_decision(self, name: str) -> OneDecision:
         """As :meth:`alone`; raise also where a closure or a hook decides within a decision."""
-        with self.alone(name):
-            if self.deciding:
-                raise RuntimeError(
-                    f"{name}: a decision of this optimizer is under way, and its closure or a hook "
-                    "asks for another one"
-                )
-            self.deciding = True
-            try:
-                yield
-            finally:
-                self.deciding = False
+        return OneDecision(self, name)
+
+
+class Alone:
+    """A time in which no other thread may be in a call."""
+
+    __slots__ = ("name", "shared")
+
+    def __init__(self, shared: Shared, name: str) -> None:
+        self.shared, self.name = shared, name
+
+    def __enter__(self) -> None:
+        if not self.shared.lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"{self.name}: another thread is in a call of this optimizer; one optimizer serves "
+                "one thread at a time"
+            )
+
+    def __exit__(self, *error: object) -> None:
+        self.shared.lock.release()
+
+
+class OneDecision(Alone):
+    """A time in which neither another thread nor this one may begin a decision."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self.shared.deciding:
+            self.shared.lock.release()
+            raise RuntimeError(
+                f"{self.name}: a decision of this optimizer is under way, and its closure or a "
+                "hook asks for another one"
+            )
+        self.shared.deciding = True
+
+    def __exit__(self, *error: object) -> None:
+        self.shared.deciding = False
+        self.shared.lock.release()

@@ -126,7 +126,7 @@ class Step:
         self.memory = method.settled()  # as it will be after the call
         self.kept: KeptGradients | None = None  # for a look at the base's step
         self.shares = shares_of(call.share, self.batch, self.collected is not None, processes)
-        self.factors = np.array([1.0] * len(self.batch.losses))  # W n_i / N here, for each loss
+        self.factors = [1.0] * len(self.batch.losses)  # W n_i / N here, for each loss
         self.without_data: list[int] = []
 
     def meet(self) -> Step:
@@ -318,8 +318,9 @@ class Step:
         return HostArithmetic()
 
     def _is_due(self) -> bool:
-        method = self.method
-        kept = method.memory_among(method.memory, self.presence).get("weights", [])
+        method, kept = self.method, []
+        if "weights" in method.memory:
+            kept = method.memory_among(method.memory, self.presence).get("weights", [])
         known = len(kept) == self.tasks > 0 and not any(map(math.isnan, kept))
         return not known or self.one_off or method.memory["age"] % method.every == 0
 

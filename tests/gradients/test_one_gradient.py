@@ -24,10 +24,11 @@ def two_losses():
 def test_short_way_gives_the_bits_of_autograd_grad(case):
     torch.manual_seed(0)
     losses, params = case()
-    assert gradient_of(losses, params) is one_gradient._by_engine
+    gradient = gradient_of(losses, params)
+    assert gradient is not one_gradient._by_torch
     for loss in losses:
         expected = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
-        found = one_gradient._by_engine(loss, params, True)
+        found = gradient(loss, params, True)
         assert len(found) == len(expected)
         for a, b in zip(found, expected, strict=True):
             assert (a is None) == (b is None)
@@ -39,16 +40,25 @@ def test_short_way_gives_the_bits_of_autograd_grad(case):
 def test_loss_of_one_element_keeps_its_shape():
     p = nn.Parameter(torch.randn(3))
     loss = (p**2).sum().reshape(1, 1)
-    (found,) = one_gradient._by_engine(loss, [p], False)
+    (found,) = one_gradient._by_engine([p])(loss, [p], False)
     assert torch.equal(found, 2 * p)
+
+
+def test_losses_of_several_shapes_and_dtypes_each_get_a_root_of_their_own():
+    p = nn.Parameter(torch.randn(3))
+    losses = [(p**2).sum(), p.sum().reshape(1), p.exp().sum().double(), p.sum(), p[:1] * p[1]]
+    gradient = one_gradient._by_engine([p])
+    for loss in losses:
+        (expected,) = torch.autograd.grad(loss, [p], retain_graph=True)
+        assert torch.equal(gradient(loss, [p], True)[0], expected)
 
 
 def test_keeps_the_graph_only_when_asked():
     (loss, _), params = two_losses()
-    one_gradient._by_engine(loss, params, True)
-    one_gradient._by_engine(loss, params, False)
+    one_gradient._by_engine(params)(loss, params, True)
+    one_gradient._by_engine(params)(loss, params, False)
     with pytest.raises(RuntimeError, match="second time"):
-        one_gradient._by_engine(loss, params, False)
+        one_gradient._by_engine(params)(loss, params, False)
 
 
 class Subclass(torch.Tensor):
@@ -82,7 +92,7 @@ def test_mode_sees_the_call():
         assert gradient_of(losses, params) is one_gradient._by_torch
         GradEngine().rows(losses, params, retain_graph=False)
     assert calls.count(torch.autograd.grad) == 2
-    assert gradient_of(losses, params) is one_gradient._by_engine
+    assert gradient_of(losses, params) is not one_gradient._by_torch
 
 
 def test_autograds_log_gets_its_lines(caplog):
@@ -96,7 +106,7 @@ def test_autograds_log_gets_its_lines(caplog):
                 raise
             pytest.skip(f"the log of torch {torch.__version__} needs expecttest")
     assert "Executing" in caplog.text
-    assert gradient_of(losses, params) is one_gradient._by_engine
+    assert gradient_of(losses, params) is not one_gradient._by_torch
 
 
 def raising(error):
