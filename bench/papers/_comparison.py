@@ -205,17 +205,18 @@ def measures(found, base, reference=None, part="test"):
     return cells
 
 
-def about(bench, name, steps, full=False):
-    """What ran, in one sentence."""
+def about(bench, name, steps, rate=None):
+    """What ran, in one sentence; rate: one for all, in place of the grid."""
     rows = load(name, bench.data)
     count = sum(p.numel() for p in network(rows).parameters())
     shape = " × ".join(map(str, rows.x.shape[1:]))
     batch = FULL_BATCH if name.endswith("-full") else BATCH
+    tuned = f"rates {', '.join(map(str, RATES))} tuned for each method"
+    rates = tuned if rate is None else f"rate {rate} for all methods"
     return (
         f"`{name}`: {rows.count} training and {len(rows.x) - rows.count} test rows of {shape}, "
-        f"{count} parameters, {steps} steps of {batch} rows, Adam, cosine decay to 0, rates "
-        f"{', '.join(map(str, RATES))} tuned for each method, {len(bench.seeds)} seeds (mean ± "
-        f"standard deviation over them)."
+        f"{count} parameters, {steps} steps of {batch} rows, Adam, cosine decay to 0, {rates}, "
+        f"{len(bench.seeds)} seeds (mean ± standard deviation over them)."
     )
 
 

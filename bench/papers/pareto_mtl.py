@@ -237,7 +237,7 @@ def figure7(bench):
 
 def figure10(bench):
     """The weight of task 1 over time, as a share of all weights' sizes."""
-    vectors, times = circle(5).tolist(), 40
+    vectors, times, rate = circle(5).tolist(), 40, 0.01
     methods = {f"Pareto MTL, vector {k + 1}": ("Pareto MTL", c.options) for k, c in
                enumerate(in_regions(vectors)[1])}  # fmt: skip
     methods |= {name: (name, {}) for name in ("MGDA", "GradNorm", "uncertainty")}
@@ -248,20 +248,25 @@ def figure10(bench):
         figure = Figure(figsize=(12, 6), layout="constrained")
         panels = figure.subplots(3, 4, sharex=True, sharey=True).ravel()
         for axes, (label, (method, options)) in zip(panels, methods.items(), strict=True):
+            late = []
             for seed in bench.seeds:
-                run = Run(name, method, options | {"trace": times}, 0.01, seed, steps)
+                run = Run(name, method, options | {"trace": times}, rate, seed, steps)
                 weights = np.array(bench.run(run)["weights"])
                 share = weights[:, 0] / np.abs(weights).sum(axis=1).clip(1e-12)
-                axes.plot(np.linspace(0, steps, len(share)), share, linewidth=1.0)
-            late = share[len(share) // 2 :]
-            rows.append([label, float(late.mean()), float(late.std()), float(late.min()),
-                         float(late.max())])  # fmt: skip
+                axes.plot(np.arange(len(share)) * max(steps // times, 1), share, linewidth=1.0)
+                late.append(share[len(share) // 2 :])
+            late = np.array(late)
+            over_time = [spread(late.mean(axis=1)), spread(late.std(axis=1))]
+            rows.append([label, *over_time, float(late.min()), float(late.max())])
             axes.set_title(label, fontsize=9)
+        figure.suptitle("one line per seed; vector 1 lies on the axis of loss 1", fontsize=10)
         figure.supxlabel("step")
         figure.supylabel("weight of task 1")
         heads = ("", "mean", "deviation over time", "least", "largest")
-        said = "Share of task 1 in the second half of the last seed's run; rate 0.01 for all."
-        bench.write(f"figure10-{name}", [said, "", *table(heads, rows)], figure)
+        lines = [about(bench, name, steps, rate), ""]
+        lines += ["Share of task 1 in the second half of the runs; vector 1 lies on the axis of"]
+        lines += ["loss 1, where task 2 is favoured, vector 5 on that of loss 2.", ""]
+        bench.write(f"figure10-{name}", [*lines, *table(heads, rows)], figure)
 
 
 # ------------------------------------------------------------------------------------- three tasks
@@ -273,19 +278,21 @@ def figure8(bench):
     for name in bench.sets(("digits-3",), real):
         rows = load(name, bench.data)
         steps = bench.steps(200, 10_000)
-        rate = rows.train[1].mean(dim=0)
+        rate = rows.train[1].double().mean(dim=0)
         guess = -(rate * rate.log() + (1 - rate) * (1 - rate).log()).numpy()
         lines = [about(bench, name, steps), ""]
         lines += [f"Hypervolume to the losses of constant guesses, {np.round(guess, 3).tolist()}."]
-        figure = Figure(figsize=(11, 5), layout="constrained")
+        figure, styles = Figure(figsize=(11, 5.4), layout="constrained"), None
         for axes, count in zip(figure.subplots(1, 2), (5, 25), strict=True):
             found = three_tasks(bench, name, count, steps)
+            styles = styles or markers(found)
             lines += ["", f"{count} vectors:", "", *three_rows(found, guess)]
             axes.set(title=f"{count} vectors", xlabel="test loss of task 1")
             axes.set(ylabel="test loss of task 3")
-            for (label, some), style in zip(found.items(), markers(found).values(), strict=True):
-                axes.plot(*some.test[0][:, [0, 2]].T, linestyle="", label=label, **style)
-        axes.legend(fontsize=8)
+            for label, some in found.items():
+                axes.plot(*some.test[0][:, [0, 2]].T, linestyle="", label=label, **styles[label])
+        shown = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*shown, loc="outside lower center", ncols=4, fontsize=9)
         bench.write(f"figure8-{name}", lines, figure)
 
 
@@ -307,11 +314,9 @@ def three_rows(found, guess):
     base, rows = found["linear, random weights"], []
     for label, some in found.items():
         pairs = list(zip(some.test, base.test, strict=True))
-        shares = [100 * np.mean(pair) for pair in (
-            [dominated(theirs, ours) for ours, theirs in pairs],
-            [dominated(ours, theirs) for ours, theirs in pairs],
-        )]  # fmt: skip
-        cells = ["–", "–"] if label == "linear, random weights" else [f"{s:.0f}%" for s in shares]
+        lost = np.array([(dominated(b, a), dominated(a, b)) for a, b in pairs])
+        cells = [f"{a:.0f} ± {s:.0f}%" for a, s in 100 * np.array([lost.mean(0), lost.std(0)]).T]
+        cells = ["–", "–"] if label == "linear, random weights" else cells
         volumes = [volume(points, guess) / guess.prod() for points in some.test]
         rows.append([*first_cells(label, some), spread(volumes), *cells,
                      spread(some.worst().mean(axis=1)),
