@@ -40,6 +40,7 @@ TESTS = [
         "cuda/test_device",
         "cuda/test_device_step",
         "backend/test_gramian",
+        "backend/test_gramian_numbers",
         "backend/test_min_norm",
         "gradients/test_engines",
         "gradients/test_losses",
