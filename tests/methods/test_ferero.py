@@ -5,19 +5,10 @@ import math
 
 import pytest
 import torch
+from method_cases import X, relative_error, sgd
 
 from pyfront import FERERO
 from pyfront.problems import ConcaveProblem, QuadraticProblem
-
-X = torch.linspace(-1, 1, 30).reshape(6, 5)
-
-
-def sgd(params, lr=0.1):
-    return torch.optim.SGD(list(params), lr=lr)
-
-
-def relative_error(losses, target):
-    return ((losses.detach() - target) / target).abs().max().item()
 
 
 @pytest.mark.parametrize("r", [[0.5, 0.5], [0.7, 0.3]])

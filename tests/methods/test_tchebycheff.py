@@ -4,19 +4,10 @@ import copy
 
 import pytest
 import torch
+from method_cases import X, relative_error, sgd
 
 from pyfront import MirrorTchebycheff, SmoothTchebycheff
 from pyfront.problems import QuadraticProblem
-
-X = torch.linspace(-1, 1, 30).reshape(6, 5)
-
-
-def sgd(params, lr=0.1):
-    return torch.optim.SGD(list(params), lr=lr)
-
-
-def relative_error(losses, target):
-    return ((losses.detach() - target) / target).abs().max().item()
 
 
 def test_smooth_tchebycheff_descends_on_the_smooth_maximum(two_heads):
