@@ -1,6 +1,6 @@
 """How much travels in a step, counted."""
 
-import distributed_faults as cases
+import distributed_traffic as cases
 from launch import launch
 from sharding import needs_fully_shard
 
