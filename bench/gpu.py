@@ -39,6 +39,7 @@ TESTS = [
     for name in (
         "cuda/test_device",
         "cuda/test_device_step",
+        "cuda/test_device_manners",
         "backend/test_gramian",
         "backend/test_gramian_numbers",
         "backend/test_min_norm",

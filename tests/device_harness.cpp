@@ -1,5 +1,6 @@
 // The CUDA kernels on the CPU, lane by lane, and their plans: compiled by emulated.py, called by
-// test_device_plan.py and test_kernels.py. Every call declares the memory that it hands over.
+// test_device_plan.py, test_kernels.py and test_weight_kernels.py. Every call declares the memory
+// that it hands over.
 
 #include <algorithm>
 #include <cstring>

@@ -14,6 +14,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # in the core's order
 NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
+SHARED_BYTES = 232448  # of a thread block of an H100
 
 
 def obstacle():

@@ -11,85 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from device_cases import METHODS, VECTORS, X
 
 import pyfront
-from pyfront import EPO, MGDA, GradNorm, LinearScalarization, ParetoMTL
+from pyfront import MGDA
 from pyfront.backend import _core
 from pyfront.backend import cuda as devices
-from pyfront.backend.cuda import Decision
-from pyfront.optimizer import step
 from pyfront.optimizer.arithmetic import DeviceArithmetic
 from pyfront.optimizer.device_report import DeviceReport
 
-X = torch.linspace(-1, 1, 30).reshape(6, 5)
-VECTORS = [[0.0, 1.0], [0.6, 0.8], [0.8, 0.6], [1.0, 0.0]]
-
-
-def min_norm(c, losses=None):
-    if losses is not None:
-        c = c + 0.0 * losses
-    weights, gap, status = _core.min_norm(c.numpy())
-    numbers = np.array([_core.STATUSES.index(status), gap])
-    return Decision(torch.from_numpy(weights), torch.from_numpy(numbers))
-
-
-def pareto_mtl(losses, c, vectors, state, *, index, epsilon, warmup_steps, average, rescale):
-    """decide.cu's kernel, step by step."""
-    phase = _core.PHASES[int(state[0])]
-    sound = bool(losses.isfinite().all() and c.isfinite().all())
-    if sound:
-        weights, status, gap = _core.pareto_mtl(
-            losses.numpy(), c.numpy(), vectors.numpy(), index, phase, epsilon
-        )
-    else:
-        weights, status, gap = np.full(len(c), np.nan), "nonfinite", np.nan
-    if phase == "feasibility" and sound:
-        state[3:] = average * state[3:] + (1.0 - average) * losses
-        state[1] += 1
-        inside = bool(((vectors - vectors[index]) @ state[3:] <= 0.0).all())
-        if inside or status == "stationary" or state[1] >= warmup_steps:
-            state[0], state[2] = _core.PHASES.index("descent"), float(inside)
-    numbers = np.array([_core.STATUSES.index(status), gap, _core.PHASES.index(phase)])
-    return Decision(torch.from_numpy(weights), torch.from_numpy(numbers))
-
-
-@pytest.fixture(params=["emulated", "cuda"])
-def place(request, monkeypatch):
-    """Where the models live: on a GPU, or on a CPU that is taken for one."""
-    if request.param == "cuda":
-        return request.getfixturevalue("cuda")
-    monkeypatch.setattr(step, "on_cuda", lambda loss, params: True)
-    monkeypatch.setattr(devices, "gramian", lambda t: torch.from_numpy(_core.gramian(t, 1)))
-    monkeypatch.setattr(
-        devices, "to_device", lambda values, device: torch.from_numpy(values.copy())
-    )
-    monkeypatch.setattr(
-        devices, "to_host", lambda *tensors: [t.detach().clone().numpy() for t in tensors]
-    )
-    monkeypatch.setattr(devices, "min_norm", min_norm)
-    monkeypatch.setattr(devices, "pareto_mtl", pareto_mtl)
-    monkeypatch.setattr(devices, "most_weights", lambda device: 64)
-    return torch.device("cpu")
-
-
-METHODS = {
-    "MGDA": MGDA,
-    "MGDA-l2": lambda base: MGDA(base, normalization="l2"),
-    "MGDA-loss": lambda base: MGDA(base, normalization="loss"),
-    "MGDA-loss+": lambda base: MGDA(base, normalization="loss+", scale="sum"),
-    "MGDA-shared": lambda base: MGDA(base, gramian_over="shared"),
-    "MGDA-smooth": lambda base: MGDA(base, weight_smoothing=0.5),
-    "Linear-smooth": lambda base: LinearScalarization(base, [2.0, 0.5], weight_smoothing=0.5),
-    "MGDA-own": lambda base: MGDA(base, task_gradients="own"),
-    "MGDA-every": lambda base: MGDA(base, every=2),
-    "EPO": lambda base: EPO(base, [0.7, 0.3]),
-    "EPO-smooth": lambda base: EPO(base, [0.7, 0.3], weight_smoothing=0.9, scale="sum"),
-    "GradNorm": GradNorm,
-    "LinearScalarization": lambda base: LinearScalarization(base, [2.0, 0.5], scale="sum"),
-    "ParetoMTL": lambda base: ParetoMTL(base, VECTORS, 1, warmup_steps=3),
-    "ParetoMTL-descent": lambda base: ParetoMTL(base, VECTORS, 2, warmup_steps=0, epsilon=0.1),
-    "ParetoMTL-far": lambda base: ParetoMTL(base, VECTORS, 3, warmup_steps=3),
-}
 LOOKS = {"MGDA-smooth", "Linear-smooth", "MGDA-every", "EPO", "EPO-smooth", "GradNorm"}
 
 
@@ -280,79 +210,3 @@ def test_a_decision_of_many_tasks(place):
     weights, gap, _ = _core.min_norm(report.gramian.cpu().numpy())
     assert np.array_equal(report.weights.cpu().numpy(), weights)
     assert report.gap == gap
-
-
-# ----------------------------- what takes more than one call, or cuts the graph: the same sequence
-
-
-class Split(torch.nn.Module):
-    """A trunk whose output is given as ``features``, and two heads."""
-
-    def __init__(self):
-        super().__init__()
-        self.trunk = torch.nn.Linear(5, 7)
-        self.heads = torch.nn.ModuleList([torch.nn.Linear(7, 3), torch.nn.Linear(7, 2)])
-
-    def forward(self, x):
-        z = torch.tanh(self.trunk(x))
-        return z, [(head(z) ** 2).mean() + 0.1 for head in self.heads]
-
-
-def with_scaler(opt, model, x):
-    scaler = torch.amp.GradScaler(x.device.type, init_scale=64.0)
-    report = opt.backward(model(x)[1], scaler=scaler)
-    scaler.step(opt)
-    scaler.update()
-    return report
-
-
-def with_micro_batches(opt, model, x):
-    opt.accumulate([loss / 2 for loss in model(x[:3])[1]])
-    return opt.step([loss / 2 for loss in model(x[3:])[1]])
-
-
-def with_features(opt, model, x):
-    z, losses = model(x)
-    return opt.step(losses, features=z)
-
-
-MANNERS = [with_scaler, with_micro_batches, with_features]
-DECIDING = ["MGDA", "MGDA-own", "MGDA-shared", "MGDA-every", "EPO", "ParetoMTL", "MGDA-bound"]
-METHODS_OR_BOUND = METHODS | {"MGDA-bound": lambda base: MGDA(base, upper_bound=True)}
-
-
-@pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.__name__)
-@pytest.mark.parametrize("method", DECIDING)
-def test_every_manner_of_a_step_is_that_of_the_cpu(place, monkeypatch, manner, method):
-    if method == "MGDA-bound" and manner is not with_features:
-        pytest.skip("an upper bound is decided on features alone")
-    model = Split()
-
-    def trained(where):
-        twin = copy.deepcopy(model).to(where)
-        opt = METHODS_OR_BOUND[method](torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.5))
-        return twin, [manner(opt, twin, X.to(where)) for _ in range(4)]
-
-    model_a, reports_a = trained(place)
-    monkeypatch.undo()
-    model_b, reports_b = trained(torch.device("cpu"))
-    for p, q in zip(model_a.parameters(), model_b.parameters(), strict=True):
-        torch.testing.assert_close(p.cpu(), q, rtol=1e-4, atol=1e-6)
-    for a, b in zip(reports_a, reports_b, strict=True):
-        assert (a.status, a.phase) == (b.status, b.phase)
-        torch.testing.assert_close(a.weights.cpu(), b.weights, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("method", ["MGDA", "EPO", "LinearScalarization"])
-def test_a_scaler_skips_a_step_that_is_not_finite(place, method):
-    model = Split().to(place)
-    opt = METHODS[method](torch.optim.SGD(model.parameters(), lr=0.1))
-    scaler = torch.amp.GradScaler(place.type, init_scale=64.0)
-    losses = model(X.to(place))[1]
-    losses[1] = losses[1] * float("inf")
-    before = model.trunk.weight.detach().clone()
-    report = opt.backward(losses, scaler=scaler)
-    scaler.step(opt)
-    scaler.update()
-    assert report.status == "nonfinite" and scaler.get_scale() == 32.0
-    assert torch.equal(model.trunk.weight, before)
