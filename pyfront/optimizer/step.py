@@ -42,7 +42,7 @@ from pyfront.optimizer.roles import (
     task_specific,
 )
 from pyfront.optimizer.row_passes import averaged_rows
-from pyfront.optimizer.step_parts import presence_of, second_of
+from pyfront.optimizer.step_parts import goal_of_all, goal_present, presence_of, second_of
 from pyfront.report import Report
 
 __all__ = ["Step"]
@@ -106,8 +106,8 @@ class Step:
         self.presence = presence_of(self)
         self.tasks = len(self.presence.places)
         self.arithmetic = self._arithmetic()
-        self.goal_of_all = self._goal_of_all() if whole else None
-        self.goal = self._goal()
+        self.goal_of_all = goal_of_all(self) if whole else None
+        self.goal = goal_present(self)
         self.one_off = call.preference is not None
         self.sound = True
         self.values = self.arithmetic.values(plain, self.batch.names)
@@ -290,16 +290,6 @@ class Step:
         return self.method
 
     # ------------------------------------------------------------------------------------ the parts
-
-    def _goal_of_all(self) -> FloatArray | None:
-        self.method.check_tasks(self.presence.tasks)
-        return self.method.goal(self.call.preference, self.presence.tasks)
-
-    def _goal(self) -> FloatArray | None:
-        goal, presence = self.goal_of_all, self.presence
-        if goal is None or presence.complete or not presence.places:
-            return goal
-        return self.method.goal_among(goal, presence)
 
     def _arithmetic(self) -> Arithmetic:
         if not self.batch.losses:  # the last micro-batch may have no data at all

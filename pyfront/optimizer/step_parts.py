@@ -1,4 +1,4 @@
-"""What a step finds in its call: the tasks that have data, and a second batch."""
+"""What a step finds in its call: the tasks that have data, their goal, and a second batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from pyfront._utils.arguments import require
+from pyfront._utils.arguments import FloatArray, require
 from pyfront.gradients.losses import loss_values, losses_present
 from pyfront.optimizer.agreement import NO_DATA
 from pyfront.optimizer.presence import Presence
@@ -15,7 +15,7 @@ from pyfront.optimizer.presence import Presence
 if TYPE_CHECKING:
     from pyfront.optimizer.step import Step
 
-__all__ = ["presence_of", "second_of"]
+__all__ = ["goal_of_all", "goal_present", "presence_of", "second_of"]
 
 
 def presence_of(step: Step) -> Presence:
@@ -36,6 +36,24 @@ def presence_of(step: Step) -> Presence:
     if step.whole and not presence.places and not step.processes.several:
         raise ValueError(NO_DATA)
     return presence
+
+
+def goal_of_all(step: Step) -> FloatArray | None:
+    """Return what the method decides towards: its preference, or the call's own.
+
+    Raises:
+        ValueError: there is none for so many tasks.
+    """
+    step.method.check_tasks(step.presence.tasks)
+    return step.method.goal(step.call.preference, step.presence.tasks)
+
+
+def goal_present(step: Step) -> FloatArray | None:
+    """Return the part of the goal that is of the tasks present."""
+    goal, presence = step.goal_of_all, step.presence
+    if goal is None or presence.complete or not presence.places:
+        return goal
+    return step.method.goal_among(goal, presence)
 
 
 def second_of(step: Step) -> list[Tensor] | None:
