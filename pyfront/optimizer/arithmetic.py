@@ -32,7 +32,7 @@ from pyfront.backend.task_gradients import (
 from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.features import Split
 from pyfront.gradients.losses import loss_values, stacked
-from pyfront.optimizer.decision import nonfinite, weigh
+from pyfront.optimizer.decision import finite_gramian, nonfinite, weigh
 from pyfront.optimizer.device_report import NONFINITE, OK, DeviceReport
 from pyfront.report import Report
 
@@ -266,25 +266,7 @@ class DeviceArithmetic(Arithmetic):
         return report.unless_nan(0.0 * largest_entry(direction))
 
 
-# ------------------------------------------------------------------ C, d, and whether it is finite
-
-
-def finite_gramian(step: Step, c: FloatArray, norms: FloatArray) -> FloatArray:
-    """Return C of the m losses in their own unit.
-
-    Where a gradient is not finite, in any block or of the fixed loss: a ``ValueError`` that names
-    it, or all NaN for a batch under a gradient scaler.
-    """
-    batch, m = step.batch, step.tasks
-    if step.sound and all(map(math.isfinite, norms.tolist())):
-        traded = c if c.shape[0] == m else np.ascontiguousarray(c[:m, :m])
-        return traded if batch.unit == 1.0 else traded / batch.unit**2
-    if batch.scaled:
-        return np.full((m, m), np.nan)
-    task = int(np.flatnonzero(~np.isfinite(norms))[0])
-    value = f" = {np.asarray(step.values)[task]:g}" if task < m else ""
-    name = [*step.presence.names(), "fixed"][task]
-    raise ValueError(f"{name}{value}: its gradient is not finite (squared norm {norms[task]:g})")
+# --------------------------------------------------------------------- what C is over, and d
 
 
 def parted(

@@ -21,7 +21,25 @@ if TYPE_CHECKING:
     from pyfront.optimizer.method import Method
     from pyfront.optimizer.step import Step
 
-__all__ = ["nonfinite", "observed", "weigh"]
+__all__ = ["finite_gramian", "nonfinite", "observed", "weigh"]
+
+
+def finite_gramian(step: Step, c: FloatArray, norms: FloatArray) -> FloatArray:
+    """Return C of the m losses in their own unit.
+
+    Where a gradient is not finite, in any block or of the fixed loss: a ``ValueError`` that names
+    it, or all NaN for a batch under a gradient scaler.
+    """
+    batch, m = step.batch, step.tasks
+    if step.sound and all(map(math.isfinite, norms.tolist())):
+        traded = c if c.shape[0] == m else np.ascontiguousarray(c[:m, :m])
+        return traded if batch.unit == 1.0 else traded / batch.unit**2
+    if batch.scaled:
+        return np.full((m, m), np.nan)
+    task = int(np.flatnonzero(~np.isfinite(norms))[0])
+    value = f" = {np.asarray(step.values)[task]:g}" if task < m else ""
+    name = [*step.presence.names(), "fixed"][task]
+    raise ValueError(f"{name}{value}: its gradient is not finite (squared norm {norms[task]:g})")
 
 
 def weigh(step: Step, c: FloatArray | None) -> Report:
