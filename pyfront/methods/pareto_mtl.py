@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Unpack, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from pyfront._utils.loss_space import as_reference_vectors, check_index
 from pyfront.backend import cuda as devices
 from pyfront.backend.cuda import Decision
 from pyfront.backend.solvers import ParetoMtlPhase, pareto_mtl
-from pyfront.methods._feasibility import AVERAGE, as_numbers, from_numbers, is_inside
+from pyfront.methods._feasibility import AVERAGE, advance, as_numbers, from_numbers
 from pyfront.methods._regions import alternating, least, rows_of, vectors_among, with_first
 from pyfront.optimizer.arithmetic import DecidesOnDevice
 from pyfront.optimizer.bases import Base
@@ -208,7 +207,7 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         else:
             report = least(gramian, [rows_of(losses, vectors)])
         if phase == "feasibility":
-            self._advance(losses, vectors, report.status)
+            advance(self, losses, vectors, report.status)
         elif phase == "descent" and self.rescale and report.weights.any():
             report.weights.mul_(losses.size / report.weights.abs().sum())
         return report
@@ -332,19 +331,3 @@ class ParetoMTL(MultiTaskOptimizer, DecidesOnDevice):
         self._read_state()
         found: bool | None = self.memory.get("feasible")
         return found
-
-    def _advance(self, losses: FloatArray, vectors: FloatArray, status: str) -> None:
-        """Count a step of the feasibility phase, and end it.
-
-        Where a task has no data nothing says whether the losses are in the region.
-        """
-        steps = int(self.memory.get("warmup", 0)) + 1
-        before = self.recalled("mean_losses", np.zeros_like(losses))
-        mean = AVERAGE * before + (1.0 - AVERAGE) * losses
-        seen = [int(count) + 1 for count in self.recalled("seen", np.zeros_like(losses))]
-        self.memory.update(warmup=steps, mean_losses=mean.tolist(), seen=seen)
-        complete = self.present is None or self.present.complete
-        inside = complete and is_inside(mean, seen, vectors)
-        if inside or (complete and status == "stationary") or steps >= self.warmup_steps:
-            # this step's weights are still kept after this: an age of 0 then makes the next decide
-            self.memory.update(phase="descent", feasible=inside, age=-1)
