@@ -19,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pyfront"
+FOLDERS = ("pyfront", "csrc", "tests", "bench", "examples", "docs", ".ci")
+SUFFIXES = (".py", ".cpp", ".hpp", ".h", ".cu", ".cuh", ".inl")
 
 
 def room_of(module):
@@ -60,6 +62,16 @@ def _is_module(path):
 
 def files(package=PACKAGE):
     return sorted(p for p in package.rglob("*.py") if "__pycache__" not in p.parts)
+
+
+def sources(root=ROOT):
+    """Every source file of the project, tests and benchmarks too."""
+    found = [p for folder in FOLDERS for p in (root / folder).rglob("*") if p.suffix in SUFFIXES]
+    return sorted(p for p in found if "__pycache__" not in p.parts)
+
+
+def name_of(path, root=ROOT):
+    return path.relative_to(root).as_posix()
 
 
 def arrows(package=PACKAGE):
