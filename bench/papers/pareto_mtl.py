@@ -6,7 +6,7 @@
 
 figure2: ten vectors on problem (19), starts inside and outside the box of the Pareto set; figure6:
 without the feasibility phase; figure11: losses of unequal scale; tasks: 2 to 5 tasks; figure4:
-three sets of two-item pictures; figure7: one of them without the feasibility phase; figure8: three
+three sets of two-item pictures; figure7: the same without the feasibility phase; figure8: three
 tasks of the census, 5 and 25 vectors; figure10: weights over time.
 """
 
@@ -183,6 +183,7 @@ def tasks(bench):
 
 # ---------------------------------------------------------------------------------------- pictures
 
+PAIRS = ("multi-mnist", "multi-fashion", "multi-fashion-mnist")
 MEASURES = ("", "passes", "runs", "rate", "μ, test", "linear's = 1", "worst r·l, test")
 MEASURES += ("mean loss, test", "hypervolume to (2, 2)", "best accuracy 1, 2")
 
@@ -220,7 +221,7 @@ def images(bench, label, name, entries, hidden=()):
 
 def figure4(bench):
     """Five vectors from end to end on the paper's three sets of pictures."""
-    for name in names_of(bench, ("multi-mnist", "multi-fashion", "multi-fashion-mnist")):
+    for name in names_of(bench, PAIRS):
         entries = at_rays(rays_between(5)) | {"Pareto MTL": in_regions(circle(5).tolist())}
         entries |= without_preference(2) | {SINGLE: single_tasks(2)}
         images(bench, "figure4", name, entries, hidden=("feedback, constant",))
@@ -229,7 +230,7 @@ def figure4(bench):
 def figure7(bench):
     """With and without the feasibility phase."""
     vectors = circle(5).tolist()
-    for name in names_of(bench, ("multi-fashion",)):
+    for name in names_of(bench, PAIRS):
         entries = at_rays(rays_between(5))
         entries |= {n: in_regions(vectors, n) for n in ("Pareto MTL", "Pareto MTL, no phase 1")}
         images(bench, "figure7", name, entries, hidden=("EPO, smoothed", "feedback, constant"))
