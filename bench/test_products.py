@@ -6,8 +6,8 @@ step's next to it. Memory is the growth of the process's peak resident size over
 process of its own with every large block handed straight back to the system; `memory_to_plain`
 divides it by the plain step's.
 
-    python -m pytest bench/test_products.py -q -s                 m = 8 and 20
-    PRODUCTS_TASKS=2,4,8,16,32,64 python -m pytest bench/test_products.py -q -s
+    BENCH_FULL=1 python -m pytest bench/test_products.py -q -s    the residual net too, m = 8 and 20
+    PRODUCTS_TASKS=2,4,8,16,32,64 BENCH_FULL=1 python -m pytest bench/test_products.py -q -s
 """
 
 import os
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lengths import length
 from networks import ManyHeads, residual
 from torch import nn
 from training_steps import adam, floor, torchjd
@@ -28,8 +29,8 @@ from pyfront.gradients.products import gramian_product
 from pyfront.gradients.replay import Replay
 
 COMPETITORS = ("torchjd",)
-ROUNDS = int(os.environ.get("PRODUCTS_ROUNDS", "7"))
-TASKS = [int(m) for m in os.environ.get("PRODUCTS_TASKS", "8,20").split(",")]
+ROUNDS = length(2, 7)
+TASKS = [int(m) for m in os.environ.get("PRODUCTS_TASKS", length("8", "8,20")).split(",")]
 
 
 def mlp(tasks):
@@ -47,6 +48,7 @@ def lenet(tasks):
 
 
 MODELS = {"residual": residual, "mlp": mlp, "lenet": lenet}
+MEASURED = length(["mlp", "lenet"], list(MODELS))  # a step of the residual net takes seconds
 
 
 def plain(model, tasks):
@@ -152,7 +154,7 @@ _plain_peaks = {}
 
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("tasks", TASKS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", MEASURED)
 def test_step(benchmark, model, tasks, contender):
     benchmark.group = f"products {model} m={tasks}"
     steps = [make_step(model, name, tasks) for name in ("plain", contender)]
@@ -177,7 +179,7 @@ def test_step(benchmark, model, tasks, contender):
     )
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", MEASURED)
 @pytest.mark.parametrize("products", ["double_backward", "forward", "difference"])
 def test_error_of_the_product(benchmark, model, products):
     """Largest error of C w relative to its largest entry, against the explicit Gramian."""

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from lengths import length
 from networks import residual, transformer
 from stopwatch import seconds
 from torch import nn
@@ -23,7 +24,7 @@ from training_steps import adam, floor, torchjd
 import pyfront
 
 COMPETITORS = ("torchjd", "cvxpy")
-ROUNDS = 41
+ROUNDS = length(15, 41)
 NETWORKS = {"resnet": residual, "transformer": transformer}  # m = 4
 
 
@@ -180,7 +181,7 @@ def paired(problem, contender):
     other = AGAINST.get(contender, "floor")
     steps = [CONTENDERS[name](*make_problem(problem)) for name in (other, contender)]
     times = [[], []]
-    rounds = 7 if problem in NETWORKS else ROUNDS  # a step of these takes long
+    rounds = length(3, 7) if problem in NETWORKS else ROUNDS  # a step of these takes long
     for round_ in range(rounds + 3):
         for step, taken in zip(steps, times, strict=True):
             elapsed = seconds(step)
@@ -189,7 +190,7 @@ def paired(problem, contender):
     return times
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", length([1], [1, 2]))
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("problem", ["lenet", "mlp8", "mlp20", *NETWORKS])
 def test_step(benchmark, problem, contender, threads):

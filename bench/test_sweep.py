@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lengths import length
 
 import pyfront
 from pyfront.cli import demo, demo_training
 from pyfront.datasets import multi_digits
 
 COMPETITORS = ("scikit-learn",)
-EPOCHS = int(os.environ.get("EPOCHS", demo_training.EPOCHS[12]))
+EPOCHS = int(os.environ.get("EPOCHS", length(3, demo_training.EPOCHS[12])))
 ROUNDS = 2
 
 
