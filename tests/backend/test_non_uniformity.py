@@ -19,10 +19,14 @@ def exact_non_uniformity(losses, preference):
     terms = []
     for product in products:
         share = product / total
-        if share > 0:
-            ratio = len(products) * share
-            terms.append(float(share) * (math.log(ratio.numerator) - math.log(ratio.denominator)))
+        if float(share) > 0.0:
+            terms.append(float(share) * log(len(products) * share))
     return math.fsum(terms)
+
+
+def log(ratio):
+    """The logarithm of a fraction; that of numerator less denominator would cancel."""
+    return math.log1p(float(ratio - 1)) if 0.5 < ratio < 2 else math.log(float(ratio))
 
 
 @pytest.mark.parametrize(
