@@ -84,9 +84,7 @@ def _is_loss(loss: object) -> bool:
 
 def loss_values(losses: Sequence[Tensor]) -> FloatArray:
     """Return the numbers behind the losses, [m] float64."""
-    on_host = all([loss.is_cpu for loss in losses])
-    numbers = [loss.item() for loss in losses] if on_host else scalars(losses)
-    return np.array(numbers, dtype=np.float64)
+    return np.array(scalars(losses), dtype=np.float64)
 
 
 def scalars(values: Sequence[Tensor | None]) -> list[float]:

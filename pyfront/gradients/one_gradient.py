@@ -40,7 +40,7 @@ def gradient_of(losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientO
         and not torch.overrides.has_torch_function(tensors)
         and not autograd_log_is_on()
     )
-    return _by_engine(params) if plain else _by_torch
+    return _by_engine() if plain else _by_torch
 
 
 def _by_torch(
@@ -49,8 +49,8 @@ def _by_torch(
     return torch.autograd.grad(loss, params, retain_graph=retain_graph, allow_unused=True)
 
 
-def _by_engine(params: Sequence[Tensor]) -> GradientOf:
-    run, inputs, one = _engine(), tuple(params), torch.ones((), device="cpu")
+def _by_engine() -> GradientOf:
+    run, one = _engine(), torch.ones((), device="cpu")
     assert run is not None
 
     def gradient(
@@ -60,7 +60,7 @@ def _by_engine(params: Sequence[Tensor]) -> GradientOf:
         if one.dtype is not loss.dtype or one.shape != loss.shape:
             one = torch.ones_like(loss)
         # roots, their gradients, keep the graph, create one, inputs, some may be out of reach
-        return run((loss,), (one,), retain_graph, False, inputs, True, accumulate_grad=False)
+        return run((loss,), (one,), retain_graph, False, tuple(params), True, accumulate_grad=False)
 
     return gradient
 

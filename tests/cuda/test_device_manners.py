@@ -9,34 +9,27 @@ from device_cases import METHODS, X
 from pyfront import MGDA
 
 
-class Split(torch.nn.Module):
-    """A trunk whose output is given as ``features``, and two heads."""
-
-    def __init__(self):
-        super().__init__()
-        self.trunk = torch.nn.Linear(5, 7)
-        self.heads = torch.nn.ModuleList([torch.nn.Linear(7, 3), torch.nn.Linear(7, 2)])
-
-    def forward(self, x):
-        z = torch.tanh(self.trunk(x))
-        return z, [(head(z) ** 2).mean() + 0.1 for head in self.heads]
+def split(model, x):
+    """The trunk's output, which is given as ``features``, and the losses of the two heads."""
+    z = torch.tanh(model.trunk(x))
+    return z, [(head(z) ** 2).mean() + 0.1 for head in model.heads]
 
 
 def with_scaler(opt, model, x):
     scaler = torch.amp.GradScaler(x.device.type, init_scale=64.0)
-    report = opt.backward(model(x)[1], scaler=scaler)
+    report = opt.backward(split(model, x)[1], scaler=scaler)
     scaler.step(opt)
     scaler.update()
     return report
 
 
 def with_micro_batches(opt, model, x):
-    opt.accumulate([loss / 2 for loss in model(x[:3])[1]])
-    return opt.step([loss / 2 for loss in model(x[3:])[1]])
+    opt.accumulate([loss / 2 for loss in split(model, x[:3])[1]])
+    return opt.step([loss / 2 for loss in split(model, x[3:])[1]])
 
 
 def with_features(opt, model, x):
-    z, losses = model(x)
+    z, losses = split(model, x)
     return opt.step(losses, features=z)
 
 
@@ -51,13 +44,12 @@ METHODS_OR_BOUND = METHODS | {"MGDA-bound": lambda base: MGDA(base, upper_bound=
 
 @pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.__name__)
 @pytest.mark.parametrize("method", DECIDING)
-def test_every_manner_of_a_step_is_that_of_the_cpu(place, monkeypatch, manner, method):
+def test_every_manner_of_a_step_is_that_of_the_cpu(place, monkeypatch, two_heads, manner, method):
     if method == "MGDA-bound" and manner is not with_features:
         pytest.skip("an upper bound is decided on features alone")
-    model = Split()
 
     def trained(where):
-        twin = copy.deepcopy(model).to(where)
+        twin = copy.deepcopy(two_heads).to(where)
         opt = METHODS_OR_BOUND[method](torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.5))
         return twin, [manner(opt, twin, X.to(where)) for _ in range(4)]
 
@@ -72,11 +64,11 @@ def test_every_manner_of_a_step_is_that_of_the_cpu(place, monkeypatch, manner, m
 
 
 @pytest.mark.parametrize("method", ["MGDA", "EPO", "LinearScalarization"])
-def test_a_scaler_skips_a_step_that_is_not_finite(place, method):
-    model = Split().to(place)
+def test_a_scaler_skips_a_step_that_is_not_finite(place, two_heads, method):
+    model = two_heads.to(place)
     opt = METHODS[method](torch.optim.SGD(model.parameters(), lr=0.1))
     scaler = torch.amp.GradScaler(place.type, init_scale=64.0)
-    losses = model(X.to(place))[1]
+    losses = split(model, X.to(place))[1]
     losses[1] = losses[1] * float("inf")
     before = model.trunk.weight.detach().clone()
     report = opt.backward(losses, scaler=scaler)

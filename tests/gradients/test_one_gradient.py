@@ -40,14 +40,14 @@ def test_short_way_gives_the_bits_of_autograd_grad(case):
 def test_loss_of_one_element_keeps_its_shape():
     p = nn.Parameter(torch.randn(3))
     loss = (p**2).sum().reshape(1, 1)
-    (found,) = one_gradient._by_engine([p])(loss, [p], False)
+    (found,) = one_gradient._by_engine()(loss, [p], False)
     assert torch.equal(found, 2 * p)
 
 
 def test_losses_of_several_shapes_and_dtypes_each_get_a_root_of_their_own():
     p = nn.Parameter(torch.randn(3))
     losses = [(p**2).sum(), p.sum().reshape(1), p.exp().sum().double(), p.sum(), p[:1] * p[1]]
-    gradient = one_gradient._by_engine([p])
+    gradient = one_gradient._by_engine()
     for loss in losses:
         (expected,) = torch.autograd.grad(loss, [p], retain_graph=True)
         assert torch.equal(gradient(loss, [p], True)[0], expected)
@@ -55,10 +55,10 @@ def test_losses_of_several_shapes_and_dtypes_each_get_a_root_of_their_own():
 
 def test_keeps_the_graph_only_when_asked():
     (loss, _), params = two_losses()
-    one_gradient._by_engine(params)(loss, params, True)
-    one_gradient._by_engine(params)(loss, params, False)
+    one_gradient._by_engine()(loss, params, True)
+    one_gradient._by_engine()(loss, params, False)
     with pytest.raises(RuntimeError, match="second time"):
-        one_gradient._by_engine(params)(loss, params, False)
+        one_gradient._by_engine()(loss, params, False)
 
 
 class Subclass(torch.Tensor):

@@ -2,26 +2,15 @@
 
 import copy
 
+import multi_task_cases
 import pytest
 import torch
+from multi_task_cases import X
 
-from pyfront import (
-    EPO,
-    MGDA,
-    DynamicWeightAverage,
-    GradNorm,
-    LinearScalarization,
-    UncertaintyWeighting,
-)
+from pyfront import MGDA, UncertaintyWeighting
 
-X = torch.linspace(-1, 1, 30).reshape(6, 5)
-METHODS = {
-    "mgda": lambda base, **options: MGDA(base, **options),
-    "epo": lambda base, **options: EPO(base, [0.7, 0.3], **options),
-    "linear": lambda base, **options: LinearScalarization(base, [0.7, 0.3], **options),
-    "uncertainty": lambda base, **options: UncertaintyWeighting(base, 2, lr=0.01, **options),
-    "grad_norm": GradNorm,
-    "weight_average": DynamicWeightAverage,
+METHODS = multi_task_cases.METHODS | {
+    "uncertainty": lambda base, **options: UncertaintyWeighting(base, 2, lr=0.01, **options)
 }
 
 
@@ -35,7 +24,7 @@ def scaler_of(scale):
 
 
 def sgd(model):
-    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return multi_task_cases.sgd(model, momentum=0.9)
 
 
 def equal(a, b):
