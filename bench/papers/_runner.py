@@ -8,6 +8,7 @@ import argparse
 import datetime
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
@@ -66,12 +67,18 @@ class Bench:
         """Write a table and a picture, and print the table."""
         today = datetime.date.today().isoformat()
         made = f"{today}, torch {torch.__version__}, {torch.get_num_threads()} thread"
-        text = "\n".join([*lines, "", f"`{self.script}.py`, {made}.", ""])
+        text = "\n".join(map(wrapped, [*lines, "", f"`{self.script}.py`, {made}.", ""]))
         path = self.out / f"{self.script}-{name}.md"
         path.write_text(text, "utf-8")
         print(f"\n{path}\n\n{text}", flush=True)
         if figure is not None:
             figure.savefig(path.with_suffix(".png"), dpi=70)
+
+
+def wrapped(line):
+    """A line of prose at 100 columns; rows of tables as they are."""
+    table = line.startswith("|")
+    return line if table else textwrap.fill(line, 100, break_on_hyphens=False)
 
 
 def finished(path):
