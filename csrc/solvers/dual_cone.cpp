@@ -30,10 +30,12 @@ DualConeSolver::DualConeSolver(std::span<const double> gramian, std::int64_t tas
       blocked_(norms_.size()),
       floor_(norms_.size()),
       excess_(norms_.size()),
+      before_(norms_.size()),
       target_(norms_.size()),
       slopes_(norms_.size()) {
   passive_.reserve(norms_.size());
   pending_.reserve(norms_.size());
+  ridge_ = 4 * unit_roundoff * static_cast<double>(tasks);
   double largest = 0.0;
   for (std::int64_t j = 0; j < tasks; ++j) largest = std::max(largest, gramian[j * tasks + j]);
   if (largest > 0.0) scale_ = root_scale(largest);
@@ -87,12 +89,12 @@ bool DualConeSolver::grow() {
   return true;
 }
 
-// Adds a row to the factor. False if the gradient depends on the passive ones up to rounding: its
-// slope is zero wherever theirs are, so that it has nothing to add.
-bool DualConeSolver::append(std::int64_t task, double smallest_pivot) {
+// Adds a row to the factor of Ĉ + εI, whose pivots are at least ε: less is rounding. Adds none if
+// the pivot is below `smallest_pivot`.
+void DualConeSolver::append(std::int64_t task, double smallest_pivot) {
   const auto size = static_cast<std::int64_t>(passive_.size());
   double* const row = &factor_[size * tasks_];
-  double pivot = 1.0;
+  double pivot = 1.0 + ridge_;
   for (std::int64_t p = 0; p < size; ++p) {
     const double* const earlier = &factor_[p * tasks_];
     double sum = gramian_[task * tasks_ + passive_[p]];
@@ -100,11 +102,10 @@ bool DualConeSolver::append(std::int64_t task, double smallest_pivot) {
     row[p] = sum / earlier[p];
     pivot -= row[p] * row[p];
   }
-  blocked_[task] = true;
-  if (pivot <= smallest_pivot + 4 * unit_roundoff * static_cast<double>(tasks_)) return false;
-  row[size] = std::sqrt(pivot);
+  if (pivot < smallest_pivot) return;
+  row[size] = std::sqrt(std::max(pivot, ridge_));
   passive_.push_back(task);
-  return true;
+  blocked_[task] = true;
 }
 
 // Takes the passive tasks out whose λ̂ is zero and would become negative, and keeps the factor of
@@ -118,17 +119,15 @@ void DualConeSolver::shrink() {
     if (excess_[passive_[p]] > 0.0 || target_[p] > 0.0) pending_.push_back(passive_[p]);
   }
   passive_.resize(static_cast<std::size_t>(first));
-  for (const std::int64_t task : pending_) {
-    if (!append(task)) excess_[task] = 0.0;
-  }
+  for (const std::int64_t task : pending_) append(task);
 }
 
-// The λ̂ that makes the slopes of the passive tasks zero: from the slopes at the present one, which
+// The λ̂ that makes the passive tasks' slopes s + ρλ̂ zero, from those at the present one, which
 // refines it where the factor is ill-conditioned.
-void DualConeSolver::solve() {
+void DualConeSolver::solve(double ridge) {
   const auto size = static_cast<std::int64_t>(passive_.size());
   for (std::int64_t p = 0; p < size; ++p) {
-    double sum = -slopes_[passive_[p]];
+    double sum = -slopes_[passive_[p]] - ridge * excess_[passive_[p]];
     for (std::int64_t q = 0; q < p; ++q) sum -= factor_[p * tasks_ + q] * target_[q];
     target_[p] = sum / factor_[p * tasks_ + p];
   }
@@ -146,7 +145,7 @@ void DualConeSolver::solve() {
 void DualConeSolver::advance() {
   bool moved = false;
   while (!passive_.empty()) {
-    solve();
+    solve(ridge_);
     // the part of the way on which λ̂ stays positive; beyond 1 if it does on all of it
     const auto room = [&](std::size_t p) {
       const double now = excess_[passive_[p]];
@@ -169,39 +168,59 @@ void DualConeSolver::advance() {
   for (const std::int64_t j : passive_) blocked_[j] = true;
 }
 
+DualConeSolver::Residual DualConeSolver::residual() const {
+  Residual left;
+  for (std::int64_t j = 0; j < tasks_; ++j) {
+    left.size += floor_[j] + excess_[j];
+    left.violation = std::max(left.violation, -slopes_[j]);
+    left.complementarity += excess_[j] * std::fabs(slopes_[j]);
+  }
+  return left;
+}
+
+// Goes from the solution for Ĉ + εI towards that for Ĉ, as long as the optimality system is met
+// better: where the passive gradients depend on each other, rounding soon wins.
+void DualConeSolver::refine() {
+  double gap = residual().gap();
+  while (gap > 0.0 && !passive_.empty()) {
+    solve(0.0);
+    std::ranges::copy(excess_, before_.begin());
+    for (std::size_t p = 0; p < passive_.size(); ++p) {
+      excess_[passive_[p]] = std::max(target_[p], 0.0);
+    }
+    slopes();
+    const double refined = residual().gap();
+    if (refined >= gap) {
+      std::ranges::copy(before_, excess_.begin());
+      slopes();
+      return;
+    }
+    if (refined > 0.5 * gap) return;
+    gap = refined;
+  }
+}
+
 DualConeResult DualConeSolver::project(std::span<const double> floor, std::span<double> weights) {
   DualConeResult result;
   load_floor(floor);
   slopes();
   const std::int64_t cap = 100 + 20 * tasks_;
   for (std::int64_t iteration = 0;; ++iteration) {
-    const auto before = passive_.size();
     if (!grow()) break;
     if (iteration == cap) {
       result.status = Status::iteration_limit;
       break;
     }
-    if (passive_.size() == before) continue;  // it depends on the passive ones, and is blocked now
     advance();
     slopes();
   }
-  if (!passive_.empty()) {  // one refinement with the final set
-    solve();
-    for (std::size_t p = 0; p < passive_.size(); ++p) {
-      excess_[passive_[p]] = std::max(target_[p], 0.0);
-    }
-    slopes();
-  }
-  double size = 0.0;
-  double violation = 0.0;
+  refine();
+  const Residual left = residual();
   for (std::int64_t j = 0; j < tasks_; ++j) {
-    size += floor_[j] + excess_[j];
-    violation = std::max(violation, -slopes_[j]);
-    result.gap += excess_[j] * std::fabs(slopes_[j]);
     weights[j] = norms_[j] == 0.0 ? floor[j] : floor[j] + excess_[j] / norms_[j];
   }
-  if (violation > tolerance * size) result.status = Status::iteration_limit;
-  result.gap = (result.gap + size * violation) * scale_ * scale_;
+  if (left.violation > tolerance * left.size) result.status = Status::iteration_limit;
+  result.gap = left.gap() * scale_ * scale_;
   return result;
 }
 

@@ -41,7 +41,8 @@ class UPGrad(TaskWeightedMethod):
         [1.0, 0.6]
 
     Source: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, 2024, eq. (3) and
-    proposition 1. TorchJD adds 1e-4 of the trace to C's diagonal before it solves; this does not.
+    proposition 1. TorchJD adds 1e-4 of the trace to C's diagonal before it solves; this adds
+    5e-16 m of each gradient's own square, the rounding of C, and takes it out where C tells more.
     """
 
     def decide(

@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from migration_oracles import onto_dual_cone
 from samplers import SAMPLERS
 
 from pyfront.backend import _core
 from pyfront.backend.solvers import dual_cone
-
-PRECISE = [name for name in SAMPLERS if name not in ("nearly_duplicated", "scaled_columns")]
 
 
 def gramian_of(jacobian):
@@ -33,46 +31,42 @@ def assert_optimal(jacobian, floors, tolerance):
     return answers.weights
 
 
-SIZES = (1, 2, 3, 4, 8, 20, 40)
-CASES = [  # with 40 tasks its gradients lie nearer together than float64 tells: see the next test
-    (family, m)
-    for family in SAMPLERS
-    for m in SIZES
-    if (family, m) not in (("scaled_columns", 40), ("almost_opposite", 20))  # J cancels
-]
-
-
-@pytest.mark.parametrize(("family", "m"), CASES)
+@pytest.mark.parametrize("m", (1, 2, 3, 4, 8, 20, 40))
+@pytest.mark.parametrize("family", SAMPLERS)
 def test_every_projection_meets_its_optimality_system(family, m):
     jacobian = SAMPLERS[family](np.random.default_rng([1, m]), m)
-    loose = family in ("nearly_duplicated", "scaled_columns")
-    weights = assert_optimal(jacobian, np.eye(m), 1e-6 if loose else 1e-11)
-    if loose or m > 20:
-        return
+    weights = assert_optimal(jacobian, np.eye(m), 1e-13)
+    if m > 20 or family in ("almost_opposite", "scaled_columns"):
+        return  # where a change of J at its last bit moves the projection itself
     for v, gradient in zip(weights, jacobian, strict=True):
         expected = onto_dual_cone(jacobian, gradient)
         assert np.linalg.norm(jacobian.T @ v - expected) <= 1e-7 * np.linalg.norm(gradient)
 
 
-def test_what_rounding_does_not_let_it_solve_is_not_called_ok():
-    statuses = set()
-    for seed in range(12):
-        jacobian = SAMPLERS["scaled_columns"](np.random.default_rng([seed, 40]), 40)
-        weights, _, status = _core.dual_cone(gramian_of(jacobian), np.eye(40))
-        norms = np.linalg.norm(jacobian, axis=1)
-        slopes = (gramian_of(jacobian) @ weights.T) / norms[:, None]
-        violated = (slopes < -1e-5 * (weights @ norms)).any()
-        assert status == "iteration_limit" or not violated
-        statuses.add(status)
-    assert "ok" in statuses
-
-
-@settings(max_examples=200, deadline=None)
-@given(family=st.sampled_from(PRECISE), m=st.integers(1, 24), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=300, deadline=None)
+@given(family=st.sampled_from(list(SAMPLERS)), m=st.integers(1, 24), seed=st.integers(0, 2**32 - 1))
+# gradients that depend on others within the rounding of C, and whose pivot is rounding alone
+@example(family="almost_opposite", m=3, seed=901218)
+@example(family="rank_deficient", m=4, seed=3451387452)
+@example(family="rank_deficient", m=20, seed=2243211108)
+@example(family="scaled_columns", m=23, seed=644984676)
 def test_optimality_property(family, m, seed):
     rng = np.random.default_rng([seed, m])
     jacobian = SAMPLERS[family](rng, m)
-    assert_optimal(jacobian, rng.random((2, m)) * (rng.random((2, m)) < 0.7), 1e-9)
+    assert_optimal(jacobian, rng.random((2, m)) * (rng.random((2, m)) < 0.7), 1e-13)
+
+
+@pytest.mark.parametrize("closeness", [1e-4, 1e-7, 1e-8, 1e-9, 1e-15, 0.0])
+def test_weights_are_bounded_where_gradients_all_but_cancel(closeness):
+    rng = np.random.default_rng(3)
+    jacobian = rng.standard_normal((3, 5))
+    jacobian[1] = -jacobian[0] * (1.0 + closeness * rng.standard_normal(5))
+    norms = np.linalg.norm(jacobian, axis=1)
+    weights = assert_optimal(jacobian, np.eye(3), 1e-13)
+    ridge = 4 * 3 * 2.0**-53
+    for v, norm in zip(weights, norms, strict=True):
+        assert (v @ norms) <= norm * (1 + 2 * np.sqrt(3 / ridge))
+        assert ((jacobian @ (jacobian.T @ v)) / norms >= -np.sqrt(ridge) * norm).all()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
