@@ -126,8 +126,8 @@ def combine(
         task_gradients.combine(w, targets)
         return cast(Tensor, targets[0]) if flat else task_gradients.spread(targets)
     targets = [out] if isinstance(out, Tensor) else list(out)
-    if task_gradients.fits(targets):
-        task_gradients.combine(w, targets)
+    if (destination := task_gradients.destination(targets)) is not None:
+        task_gradients.combine(w, destination)
         torch.autograd.graph.increment_version([t for t in targets if t is not None])
         return out if isinstance(out, Tensor) else targets
     check_out(task_gradients, likes, targets)

@@ -271,7 +271,8 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("device", &pf::TensorTable::device)
       .def_property_readonly("irregular", &pf::TensorTable::irregular)
       .def_property_readonly("first_tasks", &pf::TensorTable::first_tasks)
-      .def("accepts", &pf::TensorTable::accepts, py::arg("out"), py::arg("tensor_type"));
+      .def("destination", &pf::TensorTable::destination, py::arg("out"), py::arg("tensor_type"),
+           py::arg("plain"));
   m.def(
       "graph_holds",
       [](const py::sequence& losses, const std::string& type, const std::string& leaf) {

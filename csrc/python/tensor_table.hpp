@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,6 +40,9 @@ class TensorReader {
   }
 
   bool is_tensor(py::handle object) const { return PyObject_TypeCheck(object.ptr(), type_); }
+  bool is_plain(py::handle tensor) const {
+    return Py_TYPE(tensor.ptr()) == type_ && !tensor.attr(requires_grad_).cast<bool>();
+  }
 
   bool read(py::handle tensor, TensorView& view) {
     if (is_negated(tensor)) return false;
@@ -139,6 +143,8 @@ class TensorReader {
   }
 
   PyTypeObject* type_;
+  py::object requires_grad_ =
+      py::reinterpret_steal<py::object>(PyUnicode_InternFromString("requires_grad"));
   py::object is_neg_ = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("is_neg"));
   const dlpack::ExchangeApi* api_ = nullptr;
   py::object strided_;  // torch.strided, once seen
@@ -176,13 +182,17 @@ class TensorTable {
   // For each block the first task that has it, −1 where none has.
   const std::vector<std::int64_t>& first_tasks() const { return reference_; }
 
-  // Whether d can be written straight into `row`: tensors laid out as their blocks, on the same
-  // device, that share memory neither with a gradient nor with each other; or None.
-  bool accepts(const py::sequence& row, py::handle tensor_type) const {
+  // `row` as what d can be written straight into, or nothing where it cannot: tensors laid out as
+  // their blocks, on the same device, that share memory neither with a gradient nor with each
+  // other; or None. With `plain` a tensor for each block that has a gradient, without a graph and
+  // of no subclass.
+  std::unique_ptr<TensorTable> destination(const py::sequence& row, py::handle tensor_type,
+                                           bool plain) const {
     try {
-      return fits(TensorTable(py::make_tuple(row), tensor_type, true));
+      auto out = std::make_unique<TensorTable>(py::make_tuple(row), tensor_type, true);
+      return fits(*out) && (!plain || out->is_plain(*this)) ? std::move(out) : nullptr;
     } catch (const py::builtin_exception&) {
-      return false;  // what is wrong with them is for the caller to name
+      return nullptr;  // what is wrong with them is for the caller to name
     }
   }
 
@@ -197,6 +207,13 @@ class TensorTable {
       if (out.reference_[b] >= 0 && !same_block(layouts_[b], out.layouts_[b])) return false;
     }
     return are_apart(view(), out.view());
+  }
+
+  bool is_plain(const TensorTable& gradients) const {
+    for (std::size_t b = 0; b < reference_.size(); ++b) {
+      if ((reference_[b] < 0) != (gradients.reference_[b] < 0)) return false;
+    }
+    return std::ranges::all_of(tensors_, [&](const py::object& t) { return reader_.is_plain(t); });
   }
 
   static std::string name(std::int64_t task, std::int64_t block) {

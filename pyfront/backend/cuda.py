@@ -6,7 +6,6 @@ Everything here is queued on torch's current stream and waits for nothing, excep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -137,15 +136,9 @@ def gramian(table: _core.TensorTable) -> Tensor:
     return c
 
 
-def combine(table: _core.TensorTable, weights: Tensor, direction: Sequence[Tensor | None]) -> None:
+def combine(table: _core.TensorTable, weights: Tensor, direction: _core.TensorTable) -> None:
     """Write d = Jᵀ w into tensors on the gradients' device, for float64 weights [m] there."""
-    device = weights.device
-    _core.device_combine(
-        table,
-        weights.data_ptr(),
-        _core.TensorTable([direction], Tensor),
-        _stream(device),
-    )
+    _core.device_combine(table, weights.data_ptr(), direction, _stream(weights.device))
 
 
 def most_weights(device: torch.device) -> int:

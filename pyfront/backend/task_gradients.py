@@ -78,9 +78,15 @@ class TaskGradients:
         """Where the gradients are; the CPU where there is none."""
         return torch.device("cpu" if self.table.device < 0 else f"cuda:{self.table.device}")
 
-    def fits(self, out: Sequence[Tensor | None]) -> bool:
-        """Whether d can be written into ``out``: laid out as the blocks, in memory of its own."""
-        return self.table.accepts(out, Tensor)
+    def destination(
+        self, out: Sequence[Tensor | None], *, plain: bool = False
+    ) -> _core.TensorTable | None:
+        """Return ``out`` as what :meth:`combine` writes into, None where it cannot.
+
+        It can where the tensors are laid out as the blocks, in memory of their own. With ``plain``
+        there must be one for each block with a gradient, without a graph and of no subclass.
+        """
+        return self.table.destination(out, Tensor, plain)
 
     def gramian(self) -> FloatArray:
         """Return C = J Jᵀ, [m, m] float64, on the host: it waits for a CUDA device."""
@@ -88,18 +94,22 @@ class TaskGradients:
             return devices.gramian(self.table).cpu().numpy()
         return _core.gramian(self.table, torch.get_num_threads())
 
-    def combine(self, weights: FloatArray | Tensor, out: Sequence[Tensor | None]) -> None:
+    def combine(
+        self, weights: FloatArray | Tensor, out: _core.TensorTable | Sequence[Tensor | None]
+    ) -> None:
         """Write d = Jᵀ w into ``out``: T tensors laid out as :meth:`blocks`, or None.
 
-        Weights are an array, or for gradients on a CUDA device a float64 tensor there.
+        Weights are an array, or for gradients on a CUDA device a float64 tensor there; ``out`` may
+        be what :meth:`destination` has made of it.
         """
+        if not isinstance(out, _core.TensorTable):
+            out = _core.TensorTable([out], Tensor)
         if self.table.device >= 0:
             if not isinstance(weights, Tensor):
                 weights = devices.to_device(weights, self.device)
             return devices.combine(self.table, weights, out)
         weights = weights.numpy() if isinstance(weights, Tensor) else weights
-        direction = _core.TensorTable([out], Tensor)
-        _core.combine(self.table, weights, direction, torch.get_num_threads())
+        _core.combine(self.table, weights, out, torch.get_num_threads())
 
     def spread(self, out: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return what :meth:`combine` has written as tensors of the parameters' shapes."""
@@ -154,20 +164,23 @@ def _copy(gradient: Tensor | None) -> Tensor | None:
 # ------------------------------------------------------------------------------------ back to .grad
 
 
-def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> list[Tensor | None]:
+def direction_buffers(
+    gradients: TaskGradients, params: Sequence[Tensor]
+) -> tuple[list[Tensor | None], _core.TensorTable | None]:
     """Return where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor.
 
     That of a sparse block is new, and :meth:`TaskGradients.spread` makes it sparse. A CUDA graph
-    writes where it wrote when it was captured: into memory of its own.
+    writes where it wrote when it was captured: into memory of its own. Where all are the
+    parameters' own, the second is what :meth:`TaskGradients.combine` writes into.
     """
     captured = devices.capturing(params[0].device)
-    likes, supports = gradients.blocks(), gradients.supports
+    supports = gradients.supports
     own = [None if block in supports else p.grad for block, p in enumerate(params)]
-    if not captured and all(map(_can_hold, own, likes)) and gradients.fits(own):
-        return own
+    if not captured and (destination := gradients.destination(own, plain=True)) is not None:
+        return own, destination
     buffers: list[Tensor | None] = []
     taken: set[int] = set()
-    for old, like in zip(own, likes, strict=True):
+    for old, like in zip(own, gradients.blocks(), strict=True):
         if like is None:
             buffers.append(None)
             continue
@@ -175,19 +188,13 @@ def direction_buffers(gradients: TaskGradients, params: Sequence[Tensor]) -> lis
             old = torch.empty_like(like, requires_grad=False)
         taken.add(old.data_ptr())
         buffers.append(old)
-    return buffers
-
-
-def _can_hold(old: Tensor | None, like: Tensor | None) -> bool:
-    """Whether autograd and the class of ``old`` let the core write into it; None for None."""
-    if old is None or like is None:
-        return old is like
-    return type(old) is Tensor and not old.requires_grad
+    return buffers, None
 
 
 def _fits(old: Tensor, like: Tensor) -> bool:
     return (
-        _can_hold(old, like)
+        type(old) is Tensor
+        and not old.requires_grad
         and old.layout is torch.strided
         and old.dtype is like.dtype
         and old.shape == like.shape

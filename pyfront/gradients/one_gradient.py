@@ -36,7 +36,7 @@ def gradient_of(losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientO
     tensors = (*losses, *params)
     plain = (
         _engine() is not None
-        and all(tensor.is_cpu for tensor in tensors)
+        and all([tensor.is_cpu for tensor in tensors])
         and not torch.overrides.has_torch_function(tensors)
         and not autograd_log_is_on()
     )

@@ -321,9 +321,9 @@ def combined(
 def _combined(
     gradients: TaskGradients, weights: Numbers, targets: Sequence[Tensor], own: list[int] | None
 ) -> list[Tensor | None]:
-    out = direction_buffers(gradients, targets)
+    out, destination = direction_buffers(gradients, targets)
     if own is None:
-        gradients.combine(weights, out)
+        gradients.combine(weights, out if destination is None else destination)
         return gradients.spread(out)
     shared = [block for block in range(len(targets)) if block not in own]
     plain = weights * 0.0 + 1.0  # NaN stays

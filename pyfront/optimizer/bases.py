@@ -65,7 +65,9 @@ def needs_closure(base: torch.optim.Optimizer) -> bool:
 
 def has_two_phases(base: torch.optim.Optimizer) -> bool:
     """Return whether ``base`` is sharpness-aware: it has ``first_step`` and ``second_step``."""
-    return all(callable(getattr(base, name, None)) for name in ("first_step", "second_step"))
+    return callable(getattr(base, "first_step", None)) and callable(
+        getattr(base, "second_step", None)
+    )
 
 
 def refuse_two_phases(base: torch.optim.Optimizer) -> None:
@@ -90,12 +92,12 @@ def refuse_layouts(base: torch.optim.Optimizer) -> None:
         if not ours or not (kind == "SparseAdam" or kind in DENSE_ALONE):
             continue
         takes_sparse = kind == "SparseAdam"
-        params = (p for group in one.param_groups for p in group["params"])
-        for index, p in enumerate(params):
-            if (gradient := p.grad) is None or gradient.is_sparse is takes_sparse:
-                continue
+        params = [p for group in one.param_groups for p in group["params"]]
+        sparse = [None if (gradient := p.grad) is None else gradient.is_sparse for p in params]
+        if (not takes_sparse) in sparse:
+            index = sparse.index(not takes_sparse)
             found, advice = DENSE if takes_sparse else SPARSE
             raise TypeError(
                 f"step: {kind} takes no {found} gradient, and that of its parameter {index} (shape "
-                f"{list(p.shape)}) is {found}; {advice}"
+                f"{list(params[index].shape)}) is {found}; {advice}"
             )

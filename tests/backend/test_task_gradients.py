@@ -31,7 +31,7 @@ def test_memory_in_common(lengths, tasks, places):
     out, written = row()
     elements = set().union(*written)
     apart = len(elements) == sum(lengths) and not any(elements & r for line in read for r in line)
-    assert TaskGradients(rows).fits(out) == apart
+    assert (TaskGradients(rows).destination(out) is not None) == apart
 
 
 def test_slices_beside_the_gradients_are_written():
@@ -58,13 +58,13 @@ def test_slices_beside_the_gradients_are_written():
 )
 def test_what_does_not_fit(out):
     gradients = TaskGradients([[torch.ones(3, 2)], [None]])
-    assert gradients.fits([torch.zeros(3, 2)]) and gradients.fits([None])
-    assert not gradients.fits([out])
-    assert not gradients.fits([torch.zeros(3, 2), None])
+    assert gradients.destination([torch.zeros(3, 2)]) and gradients.destination([None])
+    assert gradients.destination([out]) is None
+    assert gradients.destination([torch.zeros(3, 2), None]) is None
 
 
 def test_a_block_without_gradients_takes_no_direction():
-    assert not TaskGradients([[None]]).fits([torch.zeros(3)])
+    assert TaskGradients([[None]]).destination([torch.zeros(3)]) is None
 
 
 def test_every_reader_sees_the_same_tensors():
@@ -83,10 +83,12 @@ def test_a_gradient_that_fits_is_kept_and_another_is_not():
     gradients = TaskGradients([[torch.ones(3), torch.ones(3), None]])
     params[0].grad = torch.zeros(3)
     params[1].grad = torch.zeros(3)
-    kept = direction_buffers(gradients, params)
+    kept, destination = direction_buffers(gradients, params)
+    assert destination is not None
     assert kept[0] is params[0].grad and kept[1] is params[1].grad and kept[2] is None
     params[1].grad = params[0].grad
-    buffers = direction_buffers(gradients, params)
+    buffers, destination = direction_buffers(gradients, params)
+    assert destination is None
     assert buffers[0] is params[0].grad and buffers[1] is not params[0].grad
     params[2].grad = torch.zeros(3)
-    assert direction_buffers(gradients, params)[2] is None
+    assert direction_buffers(gradients, params)[0][2] is None

@@ -24,7 +24,7 @@ def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device)
         torch.from_numpy(gradients.gramian()), jacobian @ jacobian.T, rtol=1e-12, atol=1e-12
     )
     weights = torch.linspace(0.3, 1.0, len(losses), dtype=torch.float64)
-    assign(params, gradients.spread(out := direction_buffers(gradients, params)))
+    assign(params, gradients.spread(out := direction_buffers(gradients, params)[0]))
     gradients.combine(weights.numpy(), out)
     assign(params, gradients.spread(out))
     directions = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in params]
@@ -41,7 +41,7 @@ def test_gramian_and_direction_are_those_of_plain_autograd(case, engine, device)
 def test_grad_is_dense_and_unshared(case):
     losses, params = case()
     gradients = TaskGradients(ENGINES["grad"]().rows(losses, params, retain_graph=False))
-    out = direction_buffers(gradients, params)
+    out, _ = direction_buffers(gradients, params)
     gradients.combine(torch.ones(len(losses)).double().numpy(), out)
     assign(params, out)
     assert len({p.grad.data_ptr() for p in params}) == len(params)
