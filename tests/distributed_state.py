@@ -133,7 +133,7 @@ def refusals(rank, world):
     products = pyfront.SingleLoopMGDA(sgd(cut.parameters()))
     losses = losses_of(cut(batches()[0])[1:], TARGETS)
     note("a mesh and a group", lambda: both.step(losses))
-    note("features", lambda: one.step(losses, features=losses[0] * 2))
+    note("features", lambda: one.step(losses, features=losses[0].detach()))
     note("upper bound", lambda: bound.step(losses))
     note("second batch", lambda: products.step(losses, second=losses))
     some = [loss if task != rank else None for task, loss in enumerate(losses)]

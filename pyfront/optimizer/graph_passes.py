@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyfront.gradients.engine import Engine
 from pyfront.gradients.engines import choose_engine, refuse_reentrant_checkpoint
-from pyfront.gradients.features import Split
+from pyfront.gradients.features import Split, as_features
 
 if TYPE_CHECKING:
     from pyfront.optimizer.method import Method
@@ -67,18 +67,23 @@ def engine_of(step: Step) -> Engine:
 def split_of(step: Step) -> Split | None:
     """Return the graph cut at the features that the call was given, or None.
 
+    None for sharded parameters too: hooks of whole backward passes make their gradients, which are
+    those of a cut graph.
+
     Raises:
         ValueError: features that are missing, or a graph that cannot be cut at them.
     """
     features, bound = step.call.features, step.method.upper_bound
-    if step.processes.sharded and (bound or features is not None):
-        what, instead = (
-            ("upper_bound", "set it to False") if bound else ("features", "leave it out")
-        )
-        raise ValueError(
-            f"{what}: the gradients of sharded parameters are made by hooks of whole backward "
-            f"passes, which do not stop at features; {instead}, or train replicas (process_group=)"
-        )
+    if step.processes.sharded:
+        if bound:
+            raise ValueError(
+                "upper_bound: the gradients of sharded parameters are made by hooks of whole "
+                "backward passes, which do not stop at features; set it to False, or train "
+                "replicas (process_group=)"
+            )
+        if features is not None:
+            as_features(features)
+        return None
     if features is None:
         if bound and step.whole:
             raise ValueError("features: upper_bound needs the tensors that the trunk returned")

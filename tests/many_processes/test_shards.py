@@ -7,8 +7,7 @@ from distributed_cases import same
 from launch import launch
 from sharding import FULLY_SHARDS, needs_fully_shard
 
-NAMES = [name for name in cases.RUNS if "features" not in cases.RUNS[name]]
-NAMES.remove("second batch")
+NAMES = [name for name in cases.RUNS if name not in ("second batch", "upper bound")]
 # torch 2.6 leaves 1.1e-9 where a gradient scaler meets DTensors
 SOME = ["EPO", "PreferenceFeedback", "FERERO", "adamw", "shared", "own", "micro-batches"]
 SOME += ["scaler"] if FULLY_SHARDS else []

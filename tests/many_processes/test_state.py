@@ -31,7 +31,7 @@ SAID = {
     "DeepSpeed": "TypeError: base: DeepSpeed owns",
     "pipeline": "stages of a pipeline",
     "a mesh and a group": "process_group: the parameters are DTensors",
-    "features": "features: the gradients of sharded parameters are made by hooks",
+    "features": "features[0]: it has no graph",
     "upper bound": "upper_bound: the gradients of sharded parameters are made by hooks",
     "second batch": "second: the gradients of sharded parameters are made by hooks",
     "absent task": "losses[0]: None on rank 0, with data on rank 1: a sharded model needs every",
