@@ -3,7 +3,9 @@
 The floor is what every exact method pays: forward, m backward passes and Adam, with no decision.
 Each contender runs in turns with the floor, so that drift of the machine hits both alike;
 `ratio_to_floor` in `extra_info` is the median over rounds of its time over the floor's next to it;
-`scalarize` runs in turns with `step(losses)`.
+`scalarize` runs in turns with `step(losses)`, and with one after `zero_grad()` (`zeroed`), which a
+scalar needs and frameworks call; `floor-by-node` is the floor whose gradient arrives as a scalar's
+does, by the smallest autograd node.
 TorchJD runs with and without its own Gramian shortcut. The published EPO loop is rewritten from its
 paper: a fresh forward and backward for every task into one flat matrix, a cvxpy problem built at
 every step, a forward and a weighted backward.
@@ -19,7 +21,7 @@ from lengths import length
 from networks import residual, transformer
 from stopwatch import seconds
 from torch import nn
-from training_steps import adam, floor, torchjd
+from training_steps import adam, floor, floor_by_node, torchjd
 
 import pyfront
 
@@ -84,10 +86,16 @@ def backwards(keep):
     return lambda model, batch, tasks: floor(model, partial(model.losses, batch), keep=keep)
 
 
-def ours(method):
+def ours(method, *, zero_grad=False):
     def make(model, batch, tasks):
         opt = method(adam(model), tasks)
-        return lambda: opt.step(model.losses(batch))
+
+        def step():
+            if zero_grad:
+                opt.zero_grad()
+            opt.step(model.losses(batch))
+
+        return step
 
     return make
 
@@ -158,8 +166,11 @@ def published_epo_loop(model, batch, tasks):
 CONTENDERS = {
     "floor": backwards(keep=False),
     "floor-rows-kept": backwards(keep=True),
+    "floor-by-node": lambda model, batch, _: floor_by_node(model, partial(model.losses, batch)),
     "pyfront-EPO": ours(lambda base, m: pyfront.EPO(base, [1.0] * m)),
+    "pyfront-EPO-zeroed": ours(lambda base, m: pyfront.EPO(base, [1.0] * m), zero_grad=True),
     "pyfront-EPO-scalarize": by_scalar(lambda base, m: pyfront.EPO(base, [1.0] * m)),
+    "pyfront-EPO-scalarize-zeroed": by_scalar(lambda base, m: pyfront.EPO(base, [1.0] * m)),
     "pyfront-MGDA": ours(lambda base, m: pyfront.MGDA(base)),
     "pyfront-UPGrad": ours(lambda base, m: pyfront.UPGrad(base)),
     "torchjd-UPGrad": theirs("UPGrad", False),
@@ -169,7 +180,10 @@ CONTENDERS = {
 }
 
 
-AGAINST = {"pyfront-EPO-scalarize": "pyfront-EPO"}  # in place of the floor
+AGAINST = {  # in place of the floor
+    "pyfront-EPO-scalarize": "pyfront-EPO",
+    "pyfront-EPO-scalarize-zeroed": "pyfront-EPO-zeroed",
+}
 
 
 def paired(problem, contender):

@@ -30,6 +30,41 @@ def floor(model, closure, *, keep):
     return step
 
 
+class Node(torch.autograd.Function):
+    """The least that gives parameters a gradient when ``backward`` is called on a scalar."""
+
+    @staticmethod
+    def forward(ctx, value, direction, *params):
+        ctx.save_for_backward(*direction)
+        return value
+
+    @staticmethod
+    def backward(ctx, _):
+        return None, None, *ctx.saved_tensors
+
+
+def floor_by_node(model, closure):
+    """The floor, whose gradient arrives by ``backward`` on a scalar: what that costs at least."""
+    base, params = adam(model), list(model.parameters())
+
+    def step():
+        losses = closure()
+        base.zero_grad()
+        for task, loss in enumerate(losses):
+            row = torch.autograd.grad(
+                loss, params, retain_graph=task + 1 < len(losses), allow_unused=True
+            )
+        pairs = zip(params, row, strict=True)
+        direction = [torch.zeros_like(p) if g is None else g for p, g in pairs]
+        del row, loss
+        scalar = Node.apply(losses[0].detach().clone(), direction, *params)
+        del direction
+        scalar.backward()
+        base.step()
+
+    return step
+
+
 def torchjd(model, closure, aggregator, *, shortcut, optimizer=adam):
     """TorchJD's step, with or without its own Gramian shortcut."""
     autojac = pytest.importorskip("torchjd.autojac", reason="torchjd is not installed")

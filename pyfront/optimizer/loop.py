@@ -74,7 +74,7 @@ def _check_finite(optimizer: DelegatingOptimizer) -> None:
     processes has looked at them together, and an error in one alone would leave the others waiting.
     """
     gradients = [p.grad for p in parameters_of(optimizer.param_groups)]
-    if any(g is not None and (g.is_cuda or hasattr(g, "to_local")) for g in gradients):
+    if any([g is not None and (g.is_cuda or _is_sharded(g)) for g in gradients]):
         return
     if all_finite(gradients):
         return
@@ -83,6 +83,10 @@ def _check_finite(optimizer: DelegatingOptimizer) -> None:
         f"step: the .grad that a scalar has brought is not finite in parameter {block}, though "
         "its losses were; call zero_grad() to go on without it, or use a gradient scaler"
     )
+
+
+def _is_sharded(gradient: Tensor) -> bool:
+    return type(gradient) is not Tensor and hasattr(gradient, "to_local")
 
 
 def _warn_undecided(optimizer: DelegatingOptimizer) -> bool:
