@@ -127,7 +127,7 @@ std::tuple<Array, double, pf::Status> dual_cone(const Array& gramian, const Arra
     const auto size = static_cast<std::size_t>(tasks);
     for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
       const auto result = solver.project(u.subspan(row * size, size), v.subspan(row * size, size));
-      gap = std::max(gap, result.gap);
+      if (!(result.gap <= gap)) gap = result.gap;  // NaN too
       if (result.status != pf::Status::ok) status = result.status;
     }
   }

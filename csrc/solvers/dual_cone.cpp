@@ -45,8 +45,8 @@ DualConeSolver::DualConeSolver(std::span<const double> gramian, std::int64_t tas
   for (std::int64_t j = 0; j < tasks; ++j) {
     for (std::int64_t k = 0; k < tasks; ++k) {
       const bool zero = norms_[j] == 0.0 || norms_[k] == 0.0;
-      const double entry = gramian[j * tasks + k] / scale_ / scale_;
-      gramian_[j * tasks + k] = zero ? 0.0 : j == k ? 1.0 : entry / norms_[j] / norms_[k];
+      const double entry = gramian[j * tasks + k] / (scale_ * norms_[j]) / (scale_ * norms_[k]);
+      gramian_[j * tasks + k] = zero ? 0.0 : j == k ? 1.0 : entry;
     }
   }
 }
@@ -74,24 +74,29 @@ void DualConeSolver::slopes() {
 // Appends the tasks whose slopes are about as negative as the worst one's. False if none is
 // negative beyond rounding.
 bool DualConeSolver::grow() {
-  std::int64_t worst = -1;
-  double least = -noise_;
-  for (std::int64_t j = 0; j < tasks_; ++j) {
-    if (blocked_[j] || slopes_[j] >= least) continue;
-    least = slopes_[j];
-    worst = j;
+  double least = 0.0;
+  for (bool appended = false; !appended;) {
+    std::int64_t worst = -1;
+    least = -noise_;
+    for (std::int64_t j = 0; j < tasks_; ++j) {
+      if (blocked_[j] || slopes_[j] >= least) continue;
+      least = slopes_[j];
+      worst = j;
+    }
+    if (worst < 0) return false;
+    appended = append(worst);
+    blocked_[worst] = true;
   }
-  if (worst < 0) return false;
-  append(worst);
   for (std::int64_t j = 0; j < tasks_; ++j) {
     if (!blocked_[j] && slopes_[j] <= batch_fraction * least) append(j, batch_pivot);
   }
   return true;
 }
 
-// Adds a row to the factor of Ĉ + εI, whose pivots are at least ε: less is rounding. Adds none if
-// the pivot is below `smallest_pivot`.
-void DualConeSolver::append(std::int64_t task, double smallest_pivot) {
+// Adds a row to the factor of Ĉ + εI, whose pivots are at least ε: a little less is rounding. False
+// if the pivot is below `smallest_pivot`: below 0 it is that of an Ĉ less exact than float64, to
+// which the gradient adds nothing.
+bool DualConeSolver::append(std::int64_t task, double smallest_pivot) {
   const auto size = static_cast<std::int64_t>(passive_.size());
   double* const row = &factor_[size * tasks_];
   double pivot = 1.0 + ridge_;
@@ -102,10 +107,11 @@ void DualConeSolver::append(std::int64_t task, double smallest_pivot) {
     row[p] = sum / earlier[p];
     pivot -= row[p] * row[p];
   }
-  if (pivot < smallest_pivot) return;
+  if (!(pivot >= smallest_pivot)) return false;
   row[size] = std::sqrt(std::max(pivot, ridge_));
   passive_.push_back(task);
   blocked_[task] = true;
+  return true;
 }
 
 // Takes the passive tasks out whose λ̂ is zero and would become negative, and keeps the factor of
@@ -119,7 +125,9 @@ void DualConeSolver::shrink() {
     if (excess_[passive_[p]] > 0.0 || target_[p] > 0.0) pending_.push_back(passive_[p]);
   }
   passive_.resize(static_cast<std::size_t>(first));
-  for (const std::int64_t task : pending_) append(task);
+  for (const std::int64_t task : pending_) {
+    if (!append(task)) excess_[task] = 0.0;
+  }
 }
 
 // The λ̂ that makes the passive tasks' slopes s + ρλ̂ zero, from those at the present one, which
@@ -190,7 +198,7 @@ void DualConeSolver::refine() {
     }
     slopes();
     const double refined = residual().gap();
-    if (refined >= gap) {
+    if (!(refined < gap)) {
       std::ranges::copy(before_, excess_.begin());
       slopes();
       return;
@@ -219,7 +227,9 @@ DualConeResult DualConeSolver::project(std::span<const double> floor, std::span<
   for (std::int64_t j = 0; j < tasks_; ++j) {
     weights[j] = norms_[j] == 0.0 ? floor[j] : floor[j] + excess_[j] / norms_[j];
   }
-  if (left.violation > tolerance * left.size) result.status = Status::iteration_limit;
+  // NaN and ∞ are in the size, whatever became of the maximum
+  if (!std::isfinite(left.size) || left.violation > tolerance * left.size)
+    result.status = Status::iteration_limit;
   result.gap = left.gap() * scale_ * scale_;
   return result;
 }

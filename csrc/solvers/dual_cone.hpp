@@ -18,8 +18,9 @@ struct DualConeResult {
 // the projection is Jᵀv with v = argmin ½ vᵀCv subject to v ≥ u. With λ = v − u this is a
 // nonnegative least-squares problem, solved by the active-set method of Lawson and Hanson on unit
 // gradients, so that the length of no gradient matters. Gradients may depend on each other: what is
-// minimised is ½ vᵀĈv + ½ ε‖λ̂‖² with ε at the rounding of Ĉ, so that ‖λ̂‖ ≤ ‖d̂(u)‖ / √ε, and
-// s_j ≥ −√ε ‖d̂(u)‖ where Ĉ tells no more. Holds the workspace for one Gramian.
+// minimised is ½ vᵀĈv + ½ ε‖λ̂‖² with ε at the rounding of Ĉ, so that, for a Ĉ that exact,
+// ‖λ̂‖ ≤ ‖d̂(u)‖ / √ε, and s_j ≥ −√ε ‖d̂(u)‖ where Ĉ tells no more. Holds the workspace for one
+// Gramian.
 class DualConeSolver {
  public:
   // `gramian` is C [m × m], row-major, finite.
@@ -32,7 +33,7 @@ class DualConeSolver {
   void load_floor(std::span<const double> floor);
   void slopes();
   bool grow();
-  void append(std::int64_t task, double smallest_pivot = 0.0);
+  bool append(std::int64_t task, double smallest_pivot = 0.0);
   void shrink();
   void solve(double ridge);
   void advance();

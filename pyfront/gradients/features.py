@@ -18,7 +18,7 @@ from pyfront._utils.torch_private import leaf_of
 from pyfront.backend.task_gradients import Row
 from pyfront.gradients.engine import check_reached, explained
 
-__all__ = ["Features", "Split", "as_features"]
+__all__ = ["Features", "Split", "as_features", "checked_features"]
 
 Features: TypeAlias = "Tensor | Sequence[Tensor]"
 
@@ -33,6 +33,13 @@ def as_features(features: Features) -> list[Tensor]:
             raise TypeError(f"features[{index}]: expected a tensor, got {type(z).__name__}")
         if z.grad_fn is None:
             raise ValueError(f"features[{index}]: it has no graph; give what the trunk returned")
+    return found
+
+
+def checked_features(features: Features) -> list[Tensor]:
+    """Return the representation as tensors with a graph that do not depend on each other."""
+    found = as_features(features)
+    _check_apart(found)
     return found
 
 
@@ -55,9 +62,8 @@ class Split:
     ) -> None:
         self.losses = losses
         self.bound = bound
-        self.features = as_features(features)
+        self.features = checked_features(features)
         self.params = params
-        _check_apart(self.features)
         trunk = set(_leaves(self.features, []))
         beside = set(_leaves(losses, self.features))
         self.trunk = [block for block, p in enumerate(params) if id(p) in trunk]

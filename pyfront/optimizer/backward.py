@@ -68,7 +68,7 @@ class BackwardPass(Method):
             features: z, the tensor or tensors that the trunk returned and through which alone the
                 losses depend on it: gradients are taken back to z and on from there, exactly the
                 same; with ``upper_bound`` it is required. Not with ``engine="steal"``. Sharded
-                parameters get the same gradients by whole passes.
+                parameters get the same gradients by whole passes, which ``"steal"`` makes.
             retain_graph: keep the graph of the losses.
             share: in several processes, how many examples the losses of this one are means of: a
                 number, or one per loss. Equal for all where None; only ratios count. 0 is a task

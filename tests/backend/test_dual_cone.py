@@ -69,6 +69,42 @@ def test_weights_are_bounded_where_gradients_all_but_cancel(closeness):
         assert ((jacobian @ (jacobian.T @ v)) / norms >= -np.sqrt(ridge) * norm).all()
 
 
+@pytest.mark.parametrize("error", [1e-15, 1e-12, 1e-8, 1e-6])
+@pytest.mark.parametrize("family", SAMPLERS)
+def test_a_gramian_with_errors_gets_finite_weights_and_an_honest_status(family, error):
+    statuses = []
+    for seed in range(60):  # as engine="columns" makes it in float32
+        rng = np.random.default_rng([seed, 3])
+        jacobian = SAMPLERS[family](rng, int(rng.integers(1, 13)))
+        norms = np.linalg.norm(jacobian, axis=1)
+        noise = rng.standard_normal((len(norms), len(norms)))
+        c = gramian_of(jacobian) + error * np.outer(norms, norms) * (noise + noise.T) / 2
+        weights, gap, status = _core.dual_cone(c, np.eye(len(norms)))
+        statuses.append(status)
+        assert np.isfinite(weights).all() and (weights >= np.eye(len(norms))).all()
+        units = np.where(norms > 0, norms, 1.0)
+        slopes = (c @ weights.T) / units[:, None]
+        size = weights @ norms
+        if status == "ok":
+            assert np.isfinite(gap) and (slopes >= -(1e-6 + 4 * error) * size).all()
+    assert statuses.count("ok") >= (58 if error < 1e-6 else 0)  # 1e-6 is what "ok" stands for
+
+
+def test_a_gramian_that_is_indefinite_by_rounding_is_solved():
+    off = -(1.0 + 2e-15)
+    weights, _, status = _core.dual_cone(np.array([[1.0, off], [off, 1.0]]), np.eye(2))
+    assert status == "ok"
+    np.testing.assert_allclose(weights, 1.0)
+
+
+def test_lengths_may_be_far_apart():
+    c = np.diag([1e200, 1e-180, 1e-180])
+    c[1, 2] = c[2, 1] = -0.9e-180
+    weights, _, status = _core.dual_cone(c, np.eye(3))
+    assert status == "ok"
+    np.testing.assert_allclose(weights, [[1, 0, 0], [0, 1, 0.9], [0, 0.9, 1]], rtol=1e-12)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_scale_does_not_matter(scale):
     jacobian = SAMPLERS["correlated"](np.random.default_rng(0), 5)
