@@ -23,7 +23,7 @@ for kind in $builds; do
   # a line of a .pth file adds a folder without the hooks of editable installs that lie in it
   echo "$borrowed" >"$(echo "$environment"/lib/python*/site-packages)/borrowed.pth"
   echo "== $kind: build"
-  "$environment/bin/python" -m pip install --quiet --no-build-isolation --no-deps --force-reinstall \
+  "$environment/bin/python" -m pip install --quiet --no-build-isolation --no-deps --upgrade \
     --config-settings=cmake.build-type=RelWithDebInfo --config-settings=build-dir="build/objects-$kind" \
     --config-settings=cmake.define.PYFRONT_CUDA=OFF --config-settings=install.strip=false \
     --config-settings=cmake.define.CMAKE_CXX_FLAGS="$flags -fno-omit-frame-pointer" \
