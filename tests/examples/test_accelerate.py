@@ -11,11 +11,16 @@ accelerate = pytest.importorskip("accelerate", reason="accelerate is not install
 example = importlib.import_module("accelerate_loop")
 
 
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    yield
+def forget_state():
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerate.state.GradientState._reset_state()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state():
+    forget_state()  # of what the tests before have trained by transformers
+    yield
+    forget_state()
 
 
 def test_accelerate_is_the_plain_loop():
