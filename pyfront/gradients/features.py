@@ -18,13 +18,17 @@ from pyfront._utils.torch_private import leaf_of
 from pyfront.backend.task_gradients import Row
 from pyfront.gradients.engine import check_reached, explained
 
-__all__ = ["Features", "Split", "as_features", "checked_features"]
+__all__ = ["Features", "Split", "as_features"]
 
 Features: TypeAlias = "Tensor | Sequence[Tensor]"
 
 
 def as_features(features: Features) -> list[Tensor]:
-    """Return the representation as tensors with a graph; an error names the first bad one."""
+    """Return the representation as tensors that have a graph and do not depend on each other.
+
+    Raises:
+        TypeError, ValueError: the first bad one; it is named.
+    """
     found = [features] if isinstance(features, Tensor) else list(features)
     if not found:
         raise ValueError("features: expected at least one tensor, got none")
@@ -33,12 +37,6 @@ def as_features(features: Features) -> list[Tensor]:
             raise TypeError(f"features[{index}]: expected a tensor, got {type(z).__name__}")
         if z.grad_fn is None:
             raise ValueError(f"features[{index}]: it has no graph; give what the trunk returned")
-    return found
-
-
-def checked_features(features: Features) -> list[Tensor]:
-    """Return the representation as tensors with a graph that do not depend on each other."""
-    found = as_features(features)
     _check_apart(found)
     return found
 
@@ -62,7 +60,7 @@ class Split:
     ) -> None:
         self.losses = losses
         self.bound = bound
-        self.features = checked_features(features)
+        self.features = as_features(features)
         self.params = params
         trunk = set(_leaves(self.features, []))
         beside = set(_leaves(losses, self.features))

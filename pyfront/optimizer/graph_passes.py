@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyfront.gradients.engine import Engine
 from pyfront.gradients.engines import choose_engine, refuse_reentrant_checkpoint
-from pyfront.gradients.features import Split, checked_features
+from pyfront.gradients.features import Split, as_features
 
 if TYPE_CHECKING:
     from pyfront.optimizer.method import Method
@@ -82,7 +82,7 @@ def split_of(step: Step) -> Split | None:
                 "replicas (process_group=)"
             )
         if features is not None:
-            checked_features(features)
+            as_features(features)
         return None
     if features is None:
         if bound and step.whole:
