@@ -21,7 +21,7 @@ from lengths import length
 from networks import residual, transformer
 from stopwatch import seconds
 from torch import nn
-from training_steps import adam, floor, floor_by_node, torchjd
+from training_steps import adam, floor, torchjd
 
 import pyfront
 
@@ -82,8 +82,12 @@ def make_problem(name):
     return Mlp(tasks), (torch.randn(128, 64), torch.randn(tasks, 128)), tasks
 
 
-def backwards(keep):
-    return lambda model, batch, tasks: floor(model, partial(model.losses, batch), keep=keep)
+def backwards(**how):
+    return lambda model, batch, tasks: floor(model, partial(model.losses, batch), **how)
+
+
+def epo(base, tasks):
+    return pyfront.EPO(base, [1.0] * tasks)
 
 
 def ours(method, *, zero_grad=False):
@@ -164,13 +168,13 @@ def published_epo_loop(model, batch, tasks):
 
 
 CONTENDERS = {
-    "floor": backwards(keep=False),
+    "floor": backwards(),
     "floor-rows-kept": backwards(keep=True),
-    "floor-by-node": lambda model, batch, _: floor_by_node(model, partial(model.losses, batch)),
-    "pyfront-EPO": ours(lambda base, m: pyfront.EPO(base, [1.0] * m)),
-    "pyfront-EPO-zeroed": ours(lambda base, m: pyfront.EPO(base, [1.0] * m), zero_grad=True),
-    "pyfront-EPO-scalarize": by_scalar(lambda base, m: pyfront.EPO(base, [1.0] * m)),
-    "pyfront-EPO-scalarize-zeroed": by_scalar(lambda base, m: pyfront.EPO(base, [1.0] * m)),
+    "floor-by-node": backwards(by_node=True),
+    "pyfront-EPO": ours(epo),
+    "pyfront-EPO-zeroed": ours(epo, zero_grad=True),
+    "pyfront-EPO-scalarize": by_scalar(epo),
+    "pyfront-EPO-scalarize-zeroed": by_scalar(epo),
     "pyfront-MGDA": ours(lambda base, m: pyfront.MGDA(base)),
     "pyfront-UPGrad": ours(lambda base, m: pyfront.UPGrad(base)),
     "torchjd-UPGrad": theirs("UPGrad", False),

@@ -8,28 +8,6 @@ def adam(model):
     return torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
 
-def floor(model, closure, *, keep):
-    """Forward, m backwards, Adam and no decision: what every method that needs C pays.
-
-    Exact methods `keep` all m gradients in memory at once.
-    """
-    base, params = adam(model), list(model.parameters())
-
-    def step():
-        losses, kept = closure(), []
-        for task, loss in enumerate(losses):
-            row = torch.autograd.grad(
-                loss, params, retain_graph=task + 1 < len(losses), allow_unused=True
-            )
-            if keep:
-                kept.append(row)
-        for p, g in zip(params, row, strict=True):
-            p.grad = torch.zeros_like(p) if g is None else g
-        base.step()
-
-    return step
-
-
 class Node(torch.autograd.Function):
     """The least that gives parameters a gradient when ``backward`` is called on a scalar."""
 
@@ -43,23 +21,34 @@ class Node(torch.autograd.Function):
         return None, None, *ctx.saved_tensors
 
 
-def floor_by_node(model, closure):
-    """The floor, whose gradient arrives by ``backward`` on a scalar: what that costs at least."""
+def floor(model, closure, *, keep=False, by_node=False):
+    """Forward, m backwards, Adam and no decision: what every method that needs C pays.
+
+    Exact methods `keep` all m gradients in memory at once. A scalar's gradient arrives `by_node`.
+    """
     base, params = adam(model), list(model.parameters())
 
     def step():
-        losses = closure()
-        base.zero_grad()
+        losses, kept = closure(), []
+        if by_node:
+            base.zero_grad()
         for task, loss in enumerate(losses):
             row = torch.autograd.grad(
                 loss, params, retain_graph=task + 1 < len(losses), allow_unused=True
             )
-        pairs = zip(params, row, strict=True)
-        direction = [torch.zeros_like(p) if g is None else g for p, g in pairs]
-        del row, loss
-        scalar = Node.apply(losses[0].detach().clone(), direction, *params)
-        del direction
-        scalar.backward()
+            if keep:
+                kept.append(row)
+        direction = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(params, row, strict=True)
+        ]
+        if by_node:
+            del row  # so that .grad takes over the memory
+            scalar = Node.apply(losses[0].detach().clone(), direction, *params)
+            del direction
+            scalar.backward()
+        else:
+            for p, g in zip(params, direction, strict=True):
+                p.grad = g
         base.step()
 
     return step
