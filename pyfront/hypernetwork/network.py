@@ -17,8 +17,11 @@ from pyfront.hypernetwork.parameters import (
     copy_module,
     describe,
     generated_names,
+    large_matrices,
+    other_names,
     padding_rows,
     start,
+    tensors_at,
 )
 from pyfront.hypernetwork.places import call_switched, call_with, place_for
 
@@ -115,10 +118,9 @@ class HyperNetwork(nn.Module):
         self.model = copy_module(model, {p: place_for(name, p) for name, p in given.items()})
         if shared == "frozen":
             self.model.requires_grad_(False)
-        self._tied = any(
-            len(list(named(remove_duplicate=False))) > len(list(named()))
-            for named in (model.named_parameters, model.named_buffers)
-        )
+        aliases = len(list(model.named_parameters(remove_duplicate=False)))
+        self._tied = aliases > len(list(model.parameters()))
+        self._other_names = other_names(model)
         dtypes = [p.dtype for p in given.values()]
         kind: dict[str, Any] = {
             "dtype": torch.float64 if torch.float64 in dtypes else torch.float32,
@@ -131,9 +133,10 @@ class HyperNetwork(nn.Module):
         self._padding = padding_rows(self.model, self._names)
         rows = [given[name].detach()[row] for name, row in self._padding.items()]
         self.register_buffer("padding", torch.cat(rows).to(**kind) if rows else None)
-        entries = sum(p.numel() for p in given.values())
+        large = large_matrices(self.model, self._names, kind["dtype"])
+        shapes = [p.shape for p in given.values()]
         self.generator = generator_for(
-            self.num_tasks, entries, len(given), size, plain, embedding, hidden
+            self.num_tasks, shapes, large, size, plain, embedding, hidden
         ).to(**kind)
         self._switched = False
         self.register_state_dict_post_hook(_drop_generated)  # type: ignore[no-untyped-call]
@@ -172,12 +175,15 @@ class HyperNetwork(nn.Module):
                 raise ValueError("preference: give one, or call switch(preference) before")
             return call_switched(self.model, self.replaced(), args, kwargs)
         directions = as_directions(preference, self.num_tasks)
-        if directions.dim() == 1:
-            return self._call(self._networks(directions[None])[0], {}, args, kwargs)
+        one = directions.dim() == 1
+        factored = not torch.compiler.is_compiling()
+        networks = self._networks(directions[None] if one else directions, factored=factored)
+        if one:
+            return self._call(networks[0], {}, args, kwargs)
         buffers = dict(self.model.named_buffers())
         return [
             self._call(network, {name: b.clone() for name, b in buffers.items()}, args, kwargs)
-            for network in self._networks(directions)
+            for network in networks
         ]
 
     def parameters_at(self, preference: VectorLike) -> dict[str, Tensor]:
@@ -289,39 +295,31 @@ class HyperNetwork(nn.Module):
         pairs = self.model.named_parameters(remove_duplicate=False)
         return {name: p for name, p in pairs if id(p) in places}
 
-    def _networks(self, directions: Tensor) -> list[dict[str, Tensor]]:
+    def _networks(self, directions: Tensor, *, factored: bool = False) -> list[dict[str, Tensor]]:
         """Return the generated parameters by name for each of K directions, in one pass.
 
-        In their own precision under autocast too, where the main network casts them as it needs.
+        In their own precision under autocast too, where the main network casts them as it needs;
+        ``factored`` leaves weights of large linear layers in factors.
         """
         device = self.means.device.type
         with torch.autocast(device, enabled=False), without_subclass_functions():
-            return self._generated(directions)
-
-    def _generated(self, directions: Tensor) -> list[dict[str, Tensor]]:
-        places = self._places()
-        gains = self.gains * self.scales
-        sizes = [place.numel() for place in places.values()]
-        parts = self.generator(directions.to(gains)).split(sizes, dim=1)
-        padding = self._padding_entries()
-        values: dict[str, Tensor] = {}
-        for (name, place), part, mean, gain in zip(
-            places.items(), parts, self.means, gains, strict=True
-        ):
-            # a tensor of its own: views of all entries would share one version counter
-            value = torch.addcmul(mean, part, gain).to(place).view(-1, *place.shape)
-            if name in padding:
-                row = padding[name].to(value).expand(len(value), -1)
-                value = value.select_scatter(row, 1, self._padding[name])
-            values[name] = value
+            gains = self.gains * self.scales
+            generated = self.generator(directions.to(gains))
+            table = zip(self._places().items(), generated, self.means, gains, strict=True)
+            padding = self._padding_entries()
+            values = {
+                name: tensors_at(place, part, mean, gain, padding.get(name), factored=factored)
+                for (name, place), part, mean, gain in table
+            }
         return [{name: v[k] for name, v in values.items()} for k in range(len(directions))]
 
-    def _padding_entries(self) -> dict[str, Tensor]:
-        """Return the padding rows of generated embeddings, by the names of these."""
+    def _padding_entries(self) -> dict[str, tuple[int, Tensor]]:
+        """Return number and entries of the padding rows of embeddings, by the names of these."""
         if self.padding is None:
             return {}
         widths = [self.model.get_parameter(name).shape[1] for name in self._padding]
-        return dict(zip(self._padding, torch.split(self.padding, widths), strict=True))
+        rows = zip(self._padding.values(), torch.split(self.padding, widths), strict=True)
+        return dict(zip(self._padding, rows, strict=True))
 
     def _call(
         self,
@@ -331,7 +329,10 @@ class HyperNetwork(nn.Module):
         kwargs: dict[str, Any],
     ) -> Any:
         state = {**buffers, **network}
-        return call_with(self.model, state, self.replaced(), args, kwargs, tied=self._tied)
+        for name, others in self._other_names.items():
+            if name in state:
+                state |= dict.fromkeys(others, state[name])
+        return call_with(self.model, state, self.replaced(), args, kwargs)
 
 
 def _drop_generated(

@@ -12,8 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-__all__ = ["Start", "copy_module", "describe", "generated_names", "padding_rows", "start"]
+from pyfront.hypernetwork.factored_weight import FactoredWeight, Factors
 
+__all__ = [
+    "Start",
+    "copy_module",
+    "describe",
+    "generated_names",
+    "large_matrices",
+    "other_names",
+    "padding_rows",
+    "start",
+    "tensors_at",
+]
+
+LARGE = 2**18  # entries of a matrix that is worth a projection of its own
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -126,6 +139,68 @@ def padding_rows(model: nn.Module, names: Sequence[str]) -> dict[str, int]:
         and module.padding_idx is not None
         and id(module.weight) in name_of
     }
+
+
+def other_names(model: nn.Module) -> dict[str, list[str]]:
+    """Return the further names of parameters and buffers that several modules hold, by the first.
+
+    A module with several names counts once.
+    """
+    names: dict[Tensor, list[str]] = {}
+    for path, module in model.named_modules():
+        for named in (module.named_parameters, module.named_buffers):
+            for name, tensor in named(path, recurse=False, remove_duplicate=False):
+                names.setdefault(tensor, []).append(name)
+    return {first: others for first, *others in names.values() if others}
+
+
+def large_matrices(model: nn.Module, names: Sequence[str], dtype: torch.dtype) -> list[int]:
+    """Return the indices in ``names`` of large weights that one linear layer has for itself."""
+    holders: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        for p in module.parameters(recurse=False):
+            holders.setdefault(id(p), []).append(module)
+    return [
+        index
+        for index, p in enumerate(map(model.get_parameter, names))
+        if p.numel() >= LARGE
+        and p.dtype is dtype
+        and len(holders[id(p)]) == 1
+        and isinstance(layer := holders[id(p)][0], nn.Linear)
+        and dict(layer.named_parameters(recurse=False)).get("weight") is p
+    ]
+
+
+def tensors_at(
+    place: Tensor,
+    generated: Tensor | list[Factors],
+    mean: Tensor,
+    gain: Tensor,
+    padding: tuple[int, Tensor] | None,
+    *,
+    factored: bool,
+) -> Sequence[Tensor]:
+    """Return the tensor of each of K preferences for ``place``: mean + gain · generated.
+
+    Args:
+        place: has the shape and type that they get.
+        generated: of unit variance at the start; [K, entries], or K matrices in factors.
+        mean, gain: scalars.
+        padding: number and entries of the row that is the same for all preferences.
+        factored: leave matrices in factors as they are.
+    """
+    if isinstance(generated, list):
+        matrices = [f._replace(coefficients=gain * f.coefficients, mean=mean) for f in generated]
+        alike = place.dtype is mean.dtype and place.device == mean.device
+        if factored and alike:
+            return [FactoredWeight.at(place, matrix) for matrix in matrices]
+        return [matrix.weight().to(place) for matrix in matrices]
+    # a tensor of its own: views of all entries would share one version counter
+    values = torch.addcmul(mean, generated, gain).to(place).view(-1, *place.shape)
+    if padding is not None:
+        row, entries = padding
+        values = values.select_scatter(entries.to(values).expand(len(values), -1), 1, row)
+    return [values[k] for k in range(len(values))]  # those of unbind cannot be written into
 
 
 def describe(

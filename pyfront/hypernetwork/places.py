@@ -16,6 +16,7 @@ from pyfront._utils.torch_private import (
     version_of,
     without_subclass_functions,
 )
+from pyfront.hypernetwork.factored_weight import written
 
 __all__ = ["Place", "call_switched", "call_with", "place_for"]
 
@@ -26,27 +27,25 @@ def call_with(
     places: Mapping[str, nn.Parameter],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    *,
-    tied: bool,
 ) -> Any:
     """Return the output of ``model`` with the tensors of ``state`` in the places of its own.
 
     Args:
         model: the main network.
-        state: generated parameters, and buffers for this call alone, one name per tensor.
+        state: generated parameters, and buffers for this call alone, by one name for each module
+            that holds them: torch leaves what it put in place twice.
         places: the parameters that are replaced, by every name they have.
         args, kwargs: of the model.
-        tied: whether any tensor of the model has several names.
 
     Raises:
         ValueError: the model's forward has changed a generated parameter, or replaced its place or
             a module on the way to it; its name is given.
     """
     if torch.compiler.is_compiling():
-        return functional_call(model, state, args, kwargs, tie_weights=tied)
+        return functional_call(model, state, args, kwargs, tie_weights=False)
     given = {name: value for name, value in state.items() if name in places}
     versions = _versions(given)
-    output = functional_call(model, state, args, kwargs, tie_weights=tied)
+    output = functional_call(model, state, args, kwargs, tie_weights=False)
     _require_same({name: state[name] for name in given}, given, versions)
     _require_places(model, places)
     return output
@@ -71,7 +70,8 @@ def call_switched(
 def _versions(values: Mapping[str, Tensor]) -> list[int]:
     """Count what is written into tensors; those of inference mode have no such count."""
     with without_subclass_functions():
-        return [version_of(value) for value in values.values()]
+        targets = map(written, values.values())
+        return [0 if target is None else version_of(target) for target in targets]
 
 
 def _refusal(name: str, what: str) -> ValueError:

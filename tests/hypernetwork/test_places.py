@@ -131,6 +131,43 @@ def test_a_forward_may_replace_what_is_shared():
     assert net(torch.zeros(1, 6), preference=[1, 1]).shape == (1, 6)
 
 
+# --------------------------------------------------------------------- modules under several names
+
+
+class Shared(nn.Module):
+    """One layer under two names, and its weight in another layer too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = self.again = nn.Linear(6, 6)
+        self.other = nn.Linear(6, 6)
+        self.other.weight = self.layer.weight
+        self.norm = self.norm_again = nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        return self.norm_again(self.other(torch.tanh(self.again(self.norm(self.layer(x))))))
+
+
+@pytest.mark.parametrize("preference", [[1, 3], [[1, 3], [1, 0]]], ids=["one", "several"])
+def test_a_module_may_have_several_names(preference):
+    net, x = pyfront.HyperNetwork(Shared(), 2, plain=True), torch.randn(5, 6)
+    places, buffers = net.replaced(), {name: b.clone() for name, b in net.model.named_buffers()}
+    assert {"layer.weight", "again.weight", "other.weight"} <= places.keys()
+    for _ in range(2):
+        for name, value in buffers.items():
+            net.model.get_buffer(name).copy_(value)
+        output = net(x, preference=preference)
+        output = output[0] if isinstance(output, list) else output
+        for name, value in buffers.items():
+            net.model.get_buffer(name).copy_(value)
+        torch.testing.assert_close(output, net.generate([1, 3])(x))
+        assert all(net.model.get_parameter(name) is place for name, place in places.items())
+        assert all(place.isnan().all() for place in places.values())
+    assert {name: id(p) for name, p in net.model.named_parameters()} == {
+        name: id(p) for name, p in places.items() if name in dict(net.model.named_parameters())
+    }
+
+
 # ----------------------------------------------------------------------- checkpoints of activations
 
 
