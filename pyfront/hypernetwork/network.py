@@ -47,9 +47,10 @@ class HyperNetwork(nn.Module):
     ``torch.optim.swa_utils.update_bn(loader, net.generate(p))`` computes those of one preference.
 
     In :attr:`model`, the copy, generated parameters are NaN until :meth:`switch`: a call has its
-    own in their places. They are generated in their own precision under autocast too. Calls change
-    the copy while they last, so that only one thread may call a network at a time; give others a
-    model of :meth:`generate` each.
+    own in their places, in their own precision under autocast too. Linear layers of 2¹⁸ entries and
+    more multiply by factors of their weight, which equals the product with it within rounding.
+    Calls change the copy while they last, so that only one thread may call a network at a time;
+    give others a model of :meth:`generate` each.
 
     Args:
         model: the main network, any module. Tied parameters stay tied, and one that any of its
@@ -296,10 +297,9 @@ class HyperNetwork(nn.Module):
         return {name: p for name, p in pairs if id(p) in places}
 
     def _networks(self, directions: Tensor, *, factored: bool = False) -> list[dict[str, Tensor]]:
-        """Return the generated parameters by name for each of K directions, in one pass.
+        """Return the parameters by name for each of K directions, large weights in factors or not.
 
-        In their own precision under autocast too, where the main network casts them as it needs;
-        ``factored`` leaves weights of large linear layers in factors.
+        In their own precision under autocast too, where the main network casts them as it needs.
         """
         device = self.means.device.type
         with torch.autocast(device, enabled=False), without_subclass_functions():
