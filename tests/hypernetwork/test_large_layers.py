@@ -72,9 +72,6 @@ WITH_COMPILED = {
 }
 
 
-@pytest.mark.skipif(
-    torch.__version__.startswith("2.6."), reason="Dynamo of torch 2.6 breaks the graph at a Place"
-)
 @pytest.mark.parametrize("name", WITH_COMPILED)
 def test_a_model_with_compiled_parts(name):
     net = pyfront.HyperNetwork(WITH_COMPILED[name]().double(), 2)
