@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 __all__ = [
@@ -31,10 +32,12 @@ __all__ = [
     "copy_all",
     "engine_entry",
     "has_hooks",
+    "holds_compiled_code",
     "in_backward_pass",
     "leaf_of",
     "multiplier_of",
     "outside_compile",
+    "parameters_held_by",
     "preserved_versions",
     "version_of",
     "was_unscaled",
@@ -120,6 +123,41 @@ def version_of(tensor: Tensor) -> int:
         return 0
     version = _found(tensor, "_version")
     return 0 if version is None else int(version)
+
+
+def parameters_held_by(module: nn.Module) -> dict[str, Any] | None:
+    """Return the table of the parameters that ``module`` holds itself.
+
+    None without the name: weights are then made whole for every call.
+    """
+    held: dict[str, Any] | None = vars(module).get("_parameters")
+    return held
+
+
+def holds_compiled_code(module: nn.Module) -> bool:
+    """Return whether a part of ``module``, or one of its methods, is compiled.
+
+    False without the names: compiled parts that read a weight in factors then break their graph.
+    """
+    kind = _found(sys.modules.get("torch._dynamo"), "OptimizedModule")
+    return any(
+        (kind is not None and isinstance(part, kind))
+        or getattr(part, "_compiled_call_impl", None) is not None
+        or any(map(_is_compiled, vars(part).values()))
+        or _has_compiled_methods(type(part))  # type: ignore[arg-type]
+        for part in module.modules()
+    )
+
+
+@functools.cache
+def _has_compiled_methods(kind: type) -> bool:
+    return any(_is_compiled(value) for base in kind.__mro__ for value in vars(base).values())
+
+
+def _is_compiled(value: object) -> bool:
+    return hasattr(value, "_torchdynamo_orig_callable") and not _found(
+        value, "_torchdynamo_disable"
+    )
 
 
 def backward_pass() -> int | None:

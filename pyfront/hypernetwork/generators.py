@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyfront._utils.arguments import boolean, integer, number
-from pyfront.hypernetwork.factored_weight import Factors
+from pyfront.hypernetwork.factored_linear import Factors
 
 __all__ = ["ChunkedGenerator", "PlainGenerator", "generator_for"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 from typing import Any, Literal, cast
 
@@ -12,18 +12,25 @@ from torch import Tensor, nn
 from pyfront._utils.arguments import VectorLike, VectorsLike, choice, integer
 from pyfront._utils.loss_space import as_directions
 from pyfront._utils.torch_private import copy_all, without_subclass_functions
+from pyfront.hypernetwork.factored_linear import Factors
 from pyfront.hypernetwork.generators import generator_for
 from pyfront.hypernetwork.parameters import (
+    can_stay_in_factors,
     copy_module,
     describe,
     generated_names,
     large_matrices,
-    other_names,
     padding_rows,
     start,
     tensors_at,
 )
-from pyfront.hypernetwork.places import call_switched, call_with, place_for
+from pyfront.hypernetwork.places import (
+    call_switched,
+    call_with,
+    drop_places,
+    keep_places,
+    place_for,
+)
 
 __all__ = ["HyperNetwork"]
 
@@ -47,10 +54,12 @@ class HyperNetwork(nn.Module):
     ``torch.optim.swa_utils.update_bn(loader, net.generate(p))`` computes those of one preference.
 
     In :attr:`model`, the copy, generated parameters are NaN until :meth:`switch`: a call has its
-    own in their places, in their own precision under autocast too. Linear layers of 2¹⁸ entries and
-    more multiply by factors of their weight, which equals the product with it within rounding.
-    Calls change the copy while they last, so that only one thread may call a network at a time;
-    give others a model of :meth:`generate` each.
+    own in their places, in their own precision under autocast too. Calls change the copy while they
+    last: only one thread may call a network at a time; give others a model of :meth:`generate`.
+
+    Large linear layers (2¹⁸ entries) multiply by factors of their weight where that is cheaper, and
+    give what the weight gives within rounding. It is made where anything else reads it; a gradient
+    with respect to it, inside the model's forward, is of what follows the first such read.
 
     Args:
         model: the main network, any module. Tied parameters stay tied, and one that any of its
@@ -119,9 +128,10 @@ class HyperNetwork(nn.Module):
         self.model = copy_module(model, {p: place_for(name, p) for name, p in given.items()})
         if shared == "frozen":
             self.model.requires_grad_(False)
-        aliases = len(list(model.named_parameters(remove_duplicate=False)))
-        self._tied = aliases > len(list(model.parameters()))
-        self._other_names = other_names(model)
+        self._tied = any(
+            len(list(named(remove_duplicate=False))) > len(list(named()))
+            for named in (model.named_parameters, model.named_buffers)
+        )
         dtypes = [p.dtype for p in given.values()]
         kind: dict[str, Any] = {
             "dtype": torch.float64 if torch.float64 in dtypes else torch.float32,
@@ -135,13 +145,14 @@ class HyperNetwork(nn.Module):
         rows = [given[name].detach()[row] for name, row in self._padding.items()]
         self.register_buffer("padding", torch.cat(rows).to(**kind) if rows else None)
         large = large_matrices(self.model, self._names, kind["dtype"])
+        self._large = [self._names[index] for index in large]
         shapes = [p.shape for p in given.values()]
         self.generator = generator_for(
             self.num_tasks, shapes, large, size, plain, embedding, hidden
         ).to(**kind)
         self._switched = False
-        self.register_state_dict_post_hook(_drop_generated)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_keep_generated)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(drop_places)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(keep_places)  # type: ignore[no-untyped-call]
 
     # ---------------------------------------------------------------------------------- the network
 
@@ -177,8 +188,8 @@ class HyperNetwork(nn.Module):
             return call_switched(self.model, self.replaced(), args, kwargs)
         directions = as_directions(preference, self.num_tasks)
         one = directions.dim() == 1
-        factored = not torch.compiler.is_compiling()
-        networks = self._networks(directions[None] if one else directions, factored=factored)
+        factored = can_stay_in_factors(self.model, self._large, self.means)
+        networks = self._networks(directions[None] if one else directions, factored)
         if one:
             return self._call(networks[0], {}, args, kwargs)
         buffers = dict(self.model.named_buffers())
@@ -198,7 +209,7 @@ class HyperNetwork(nn.Module):
         directions = as_directions(preference, self.num_tasks)
         if directions.dim() != 1:
             raise ValueError(f"preference: expected one, got {len(directions)}")
-        return self._networks(directions[None])[0]
+        return cast(dict[str, Tensor], self._networks(directions[None])[0])
 
     def generate(self, preference: VectorLike) -> nn.Module:
         """Return a plain copy of the main network with its parameters fixed for ``preference``.
@@ -296,8 +307,10 @@ class HyperNetwork(nn.Module):
         pairs = self.model.named_parameters(remove_duplicate=False)
         return {name: p for name, p in pairs if id(p) in places}
 
-    def _networks(self, directions: Tensor, *, factored: bool = False) -> list[dict[str, Tensor]]:
-        """Return the parameters by name for each of K directions, large weights in factors or not.
+    def _networks(
+        self, directions: Tensor, factored: Collection[str] = ()
+    ) -> list[dict[str, Tensor | Factors]]:
+        """Return the parameters by name for each of K directions, those ``factored`` in factors.
 
         In their own precision under autocast too, where the main network casts them as it needs.
         """
@@ -308,7 +321,7 @@ class HyperNetwork(nn.Module):
             table = zip(self._places().items(), generated, self.means, gains, strict=True)
             padding = self._padding_entries()
             values = {
-                name: tensors_at(place, part, mean, gain, padding.get(name), factored=factored)
+                name: tensors_at(place, part, mean, gain, padding.get(name), name in factored)
                 for (name, place), part, mean, gain in table
             }
         return [{name: v[k] for name, v in values.items()} for k in range(len(directions))]
@@ -323,27 +336,10 @@ class HyperNetwork(nn.Module):
 
     def _call(
         self,
-        network: dict[str, Tensor],
+        network: dict[str, Tensor | Factors],
         buffers: dict[str, Tensor],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
         state = {**buffers, **network}
-        for name, others in self._other_names.items():
-            if name in state:
-                state |= dict.fromkeys(others, state[name])
-        return call_with(self.model, state, self.replaced(), args, kwargs)
-
-
-def _drop_generated(
-    net: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
-) -> None:
-    """Leave generated parameters out of a checkpoint; they follow from what it holds."""
-    for name in cast(HyperNetwork, net).replaced():
-        state.pop(f"{prefix}model.{name}", None)
-
-
-def _keep_generated(net: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
-    """Leave the places of generated parameters as they are when a checkpoint is loaded."""
-    for name, p in cast(HyperNetwork, net).replaced().items():
-        state[f"{prefix}model.{name}"] = p  # itself: ``assign=True`` then keeps ties
+        return call_with(self.model, state, self.replaced(), args, kwargs, tied=self._tied)

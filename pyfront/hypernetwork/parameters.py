@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pyfront.hypernetwork.factored_weight import FactoredWeight, Factors
+from pyfront._utils.torch_private import holds_compiled_code
+from pyfront.hypernetwork.factored_linear import Factors, can_be_in_factors
 
 __all__ = [
     "Start",
+    "can_stay_in_factors",
     "copy_module",
     "describe",
     "generated_names",
@@ -156,19 +158,38 @@ def other_names(model: nn.Module) -> dict[str, list[str]]:
 
 def large_matrices(model: nn.Module, names: Sequence[str], dtype: torch.dtype) -> list[int]:
     """Return the indices in ``names`` of large weights that one linear layer has for itself."""
-    holders: dict[int, list[nn.Module]] = {}
+    holders: dict[Tensor, int] = {}
     for module in model.modules():
         for p in module.parameters(recurse=False):
-            holders.setdefault(id(p), []).append(module)
+            holders[p] = holders.get(p, 0) + 1
     return [
         index
-        for index, p in enumerate(map(model.get_parameter, names))
-        if p.numel() >= LARGE
+        for index, name in enumerate(names)
+        if (p := model.get_parameter(name)).numel() >= LARGE
         and p.dtype is dtype
-        and len(holders[id(p)]) == 1
-        and isinstance(layer := holders[id(p)][0], nn.Linear)
-        and dict(layer.named_parameters(recurse=False)).get("weight") is p
+        and holders[p] == 1
+        and can_be_in_factors(model.get_submodule(name.rpartition(".")[0]), p)
     ]
+
+
+def can_stay_in_factors(model: nn.Module, names: Sequence[str], like: Tensor) -> list[str]:
+    """Return those of the large weights that a call need not make whole, now.
+
+    Args:
+        model: the main network; where it holds compiled code, all are made whole.
+        names: the large weights.
+        like: has the type and device of their factors.
+    """
+    if torch.compiler.is_compiling() or not names or holds_compiled_code(model):
+        return []
+    found = []
+    for name in names:
+        path, _, last = name.rpartition(".")
+        layer = model.get_submodule(path)
+        place = getattr(layer, last)
+        if place.dtype is like.dtype and place.device == like.device:
+            found += [name] if can_be_in_factors(layer, place) else []
+    return found
 
 
 def tensors_at(
@@ -177,9 +198,8 @@ def tensors_at(
     mean: Tensor,
     gain: Tensor,
     padding: tuple[int, Tensor] | None,
-    *,
     factored: bool,
-) -> Sequence[Tensor]:
+) -> Sequence[Tensor | Factors]:
     """Return the tensor of each of K preferences for ``place``: mean + gain · generated.
 
     Args:
@@ -187,14 +207,11 @@ def tensors_at(
         generated: of unit variance at the start; [K, entries], or K matrices in factors.
         mean, gain: scalars.
         padding: number and entries of the row that is the same for all preferences.
-        factored: leave matrices in factors as they are.
+        factored: leave matrices in factors.
     """
     if isinstance(generated, list):
         matrices = [f._replace(coefficients=gain * f.coefficients, mean=mean) for f in generated]
-        alike = place.dtype is mean.dtype and place.device == mean.device
-        if factored and alike:
-            return [FactoredWeight.at(place, matrix) for matrix in matrices]
-        return [matrix.weight().to(place) for matrix in matrices]
+        return matrices if factored else [matrix.weight().to(place) for matrix in matrices]
     # a tensor of its own: views of all entries would share one version counter
     values = torch.addcmul(mean, generated, gain).to(place).view(-1, *place.shape)
     if padding is not None:

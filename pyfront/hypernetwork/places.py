@@ -16,39 +16,84 @@ from pyfront._utils.torch_private import (
     version_of,
     without_subclass_functions,
 )
-from pyfront.hypernetwork.factored_weight import written
+from pyfront.hypernetwork.factored_linear import Factors, in_factors
+from pyfront.hypernetwork.parameters import other_names
 
-__all__ = ["Place", "call_switched", "call_with", "place_for"]
+__all__ = [
+    "Place",
+    "call_switched",
+    "call_with",
+    "drop_places",
+    "keep_places",
+    "place_for",
+]
 
 
 def call_with(
     model: nn.Module,
-    state: dict[str, Tensor],
+    state: Mapping[str, Tensor | Factors],
     places: Mapping[str, nn.Parameter],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    tied: bool,
 ) -> Any:
     """Return the output of ``model`` with the tensors of ``state`` in the places of its own.
 
     Args:
         model: the main network.
-        state: generated parameters, and buffers for this call alone, by one name for each module
-            that holds them: torch leaves what it put in place twice.
+        state: generated parameters, weights of linear layers in factors, and buffers for this call
+            alone; one name per tensor.
         places: the parameters that are replaced, by every name they have.
         args, kwargs: of the model.
+        tied: whether any tensor of the model has several names.
 
     Raises:
         ValueError: the model's forward has changed a generated parameter, or replaced its place or
             a module on the way to it; its name is given.
     """
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    factors = {name: value for name, value in state.items() if isinstance(value, Factors)}
+    if tied:  # by a name for each module that holds it: torch leaves what it puts in place twice
+        others = other_names(model)
+        tensors |= {other: tensors[name] for name in tensors for other in others.get(name, ())}
     if torch.compiler.is_compiling():
-        return functional_call(model, state, args, kwargs, tie_weights=False)
-    given = {name: value for name, value in state.items() if name in places}
+        return functional_call(model, tensors, args, kwargs, tie_weights=False)
+    given = {name: value for name, value in tensors.items() if name in places}
     versions = _versions(given)
-    output = functional_call(model, state, args, kwargs, tie_weights=False)
-    _require_same({name: state[name] for name in given}, given, versions)
+    if not factors:
+        output = functional_call(model, tensors, args, kwargs, tie_weights=False)
+    else:
+        inner = {f"model.{name}": value for name, value in tensors.items()}
+        around = _Around(model, factors)
+        output = functional_call(around, inner, args, kwargs, tie_weights=False)
+        tensors = {name.removeprefix("model."): value for name, value in inner.items()}
+        for name in around.changed:
+            raise _refusal(name, "changes this parameter")
+    _require_same({name: tensors[name] for name in given}, given, versions)
     _require_places(model, places)
     return output
+
+
+class _Around(nn.Module):
+    """A model whose linear layers multiply in ``factors`` for the length of a call.
+
+    Inside of what puts other tensors in place, which reads the tables of parameters.
+    """
+
+    changed: list[str]
+
+    def __init__(self, model: nn.Module, factors: Mapping[str, Factors]) -> None:
+        super().__init__()
+        self.model = model
+        self.layers = {
+            name: (model.get_submodule(name.rpartition(".")[0]), value)
+            for name, value in factors.items()
+        }
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with in_factors(self.layers) as self.changed:
+            return self.model(*args, **kwargs)
 
 
 def call_switched(
@@ -70,8 +115,7 @@ def call_switched(
 def _versions(values: Mapping[str, Tensor]) -> list[int]:
     """Count what is written into tensors; those of inference mode have no such count."""
     with without_subclass_functions():
-        targets = map(written, values.values())
-        return [0 if target is None else version_of(target) for target in targets]
+        return [version_of(value) for value in values.values()]
 
 
 def _refusal(name: str, what: str) -> ValueError:
@@ -158,3 +202,15 @@ def _place(values: Tensor, requires_grad: bool, path: str) -> Place:
     place = Place(values, requires_grad)
     place.path = path
     return place
+
+
+def drop_places(net: Any, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    """Leave the places of a hypernetwork out of a checkpoint; they follow from what it holds."""
+    for name in net.replaced():
+        state.pop(f"{prefix}model.{name}", None)
+
+
+def keep_places(net: Any, state: dict[str, Any], prefix: str, *unused: Any) -> None:
+    """Leave the places of a hypernetwork as they are when a checkpoint is loaded."""
+    for name, p in net.replaced().items():
+        state[f"{prefix}model.{name}"] = p  # itself: ``assign=True`` then keeps ties

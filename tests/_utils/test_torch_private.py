@@ -6,10 +6,13 @@ import sys
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
+from wide_network import P, X, functional, network
 
 import pyfront
 from pyfront._utils import torch_private
 from pyfront.gradients.engines import choose_engine
+from pyfront.hypernetwork import factored_linear
+from pyfront.hypernetwork.parameters import can_stay_in_factors
 
 TAKE_AWAY = """
 import warnings, torch
@@ -73,6 +76,30 @@ def test_a_lost_check_is_said_once(monkeypatch):
     torch_private.copy_all([a], [b])
     assert torch.equal(a, b)
     torch_private._warn_once.cache_clear()
+
+
+@pytest.mark.parametrize("holds", [False, True], ids=["without tables", "with compiled code"])
+def test_large_weights_are_whole_where_a_layer_cannot_be_looked_into(monkeypatch, holds):
+    net = network()
+    assert "first.weight" in can_stay_in_factors(net.model, ["first.weight"], net.means)
+    if holds:
+        net.model.last = torch.compile(net.model.last, backend="eager")
+    else:
+        monkeypatch.setattr(factored_linear, "parameters_held_by", lambda module: None)
+    assert can_stay_in_factors(net.model, ["first.weight"], net.means) == []
+    if not holds:
+        assert torch.equal(net(X, preference=P), functional(net, X))
+
+
+def test_compiled_code_is_found():
+    linear = torch.nn.Linear(2, 2)
+    assert not torch_private.holds_compiled_code(torch.nn.Sequential(linear))
+    assert torch_private.holds_compiled_code(torch.nn.Sequential(torch.compile(linear)))
+    linear.compile()
+    assert torch_private.holds_compiled_code(torch.nn.Sequential(linear))
+    other = torch.nn.Linear(2, 2)
+    other.forward = torch.compile(other.forward)
+    assert torch_private.holds_compiled_code(other)
 
 
 def test_the_names_of_nodes_are_those_of_this_torch():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from wide_network import P, Wide, X, gradients, network
+from wide_network import P, Wide, X, functional, gradients, network
 
 import pyfront
 from pyfront.hypernetwork.generators import ChunkedGenerator
@@ -28,6 +28,9 @@ def test_other_types_than_the_generators():
     torch.testing.assert_close(
         net(x, preference=P).float(), net.generate(P)(x).float(), rtol=0.1, atol=0.1
     )
+    half = pyfront.HyperNetwork(nn.Linear(4096, 1024), 2).half()
+    many = torch.full((2, 4096), 40.0, dtype=torch.float16)  # whose sum overflows
+    assert half(many, preference=P).isfinite().all()
     mixed = network()
     mixed.model.float()
     assert torch.equal(mixed(X.float(), preference=P), mixed.generate(P)(X.float()))
@@ -35,6 +38,72 @@ def test_other_types_than_the_generators():
         network()(X.float(), preference=P)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         network()(X[:, :9], preference=P)
+
+
+OTHER_LAYERS = {
+    "its own forward": lambda layer: setattr(layer, "forward", lambda x: x @ layer.weight.T),
+    "hooks": lambda layer: layer.register_forward_pre_hook(
+        lambda module, args: (args[0] * module.weight.mean(),)
+    ),
+    "hooks after": lambda layer: layer.register_forward_hook(
+        lambda module, args, y: y * module.weight.square().mean()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LAYERS)
+def test_layers_that_do_more(name):
+    net = network()
+    OTHER_LAYERS[name](net.model.first)
+    output, expected = net(X, preference=P), functional(net, X)
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        gradients(net, output), gradients(net, expected), rtol=1e-10, atol=1e-10
+    )
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2.0 * super().forward(x)
+
+
+class Named(nn.Linear):
+    """A linear layer with a name of its own."""
+
+
+def test_subclasses_of_linear_layers():
+    torch.manual_seed(0)
+    for kind, blocks in ((Doubled, 0), (Named, 1)):
+        net = pyfront.HyperNetwork(kind(512, 520).double(), 2)
+        assert len(net.generator.blocks) == blocks
+        output, expected = net(X, preference=P), net.generate(P)(X)
+        torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+        assert type(net.model) is kind
+
+
+INPUTS = {
+    "sparse": lambda x: x.to_sparse(),
+    "compressed": lambda x: x.to_sparse_csr(),
+    "jagged": lambda x: torch.nested.nested_tensor([x, x[:2]], layout=torch.jagged),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_that_are_not_dense(name):
+    torch.manual_seed(0)
+    net, x = pyfront.HyperNetwork(nn.Linear(512, 520, bias=False).double(), 2), INPUTS[name](X)
+    output, expected = net(x, preference=P), net.generate(P)(x)
+    parts = (y.unbind() if y.is_nested else y for y in (output, expected))
+    torch.testing.assert_close(*parts, rtol=1e-12, atol=1e-12)
+
+
+def test_a_bias_that_no_linear_layer_has_is_refused():
+    for bias in (torch.zeros(2, 5, 520, dtype=torch.float64), torch.zeros(520)):
+        net = pyfront.HyperNetwork(nn.Linear(512, 520).double(), 2, parameters="weight")
+        net.model.bias = nn.Parameter(bias)
+        with pytest.raises(RuntimeError):
+            net(X, preference=P)
 
 
 @pytest.mark.parametrize("preference", [P, [P, [1, 0]]], ids=["one", "several"])
@@ -66,7 +135,29 @@ class Compiled(Wide):
         return super().forward(x)
 
 
+@torch.compile(backend="aot_eager")
+def compiled(layer, x):
+    return layer(x) + layer.weight.mean()
+
+
+class Halving(Wide):
+    """Writes into a weight in a compiled part."""
+
+    @torch.compile(backend="aot_eager")
+    def forward(self, x):
+        with torch.no_grad():
+            self.first.weight.mul_(0.5)
+        return super().forward(x)
+
+
+def test_what_a_compiled_part_writes_is_refused():
+    net = pyfront.HyperNetwork(Halving().double(), 2)
+    with pytest.raises(ValueError, match="first.weight: the model's forward changes"):
+        net(X, preference=P)
+
+
 WITH_COMPILED = {
+    "function": lambda: Wide(lambda model, x: compiled(model.first, x)),
     "layer": lambda: nn.Sequential(torch.compile(nn.Linear(512, 520), backend="aot_eager")),
     "forward": Compiled,
 }

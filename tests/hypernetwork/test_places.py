@@ -168,6 +168,17 @@ def test_a_module_may_have_several_names(preference):
     }
 
 
+def test_buffers_that_are_no_longer_shared_are_kept_apart():
+    model = nn.Sequential(nn.BatchNorm1d(6), nn.BatchNorm1d(6))
+    model[1].running_mean = model[0].running_mean
+    net = pyfront.HyperNetwork(model, 2, plain=True).double().eval()
+    net.model[1].running_mean.add_(3.0)
+    assert (net.model[0].running_mean == 0.0).all()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    several = net(x, preference=[[1, 3], [1, 0]])
+    torch.testing.assert_close(several[0], net.generate([1, 3])(x), rtol=1e-12, atol=1e-12)
+
+
 # ----------------------------------------------------------------------- checkpoints of activations
 
 

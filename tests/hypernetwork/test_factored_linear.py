@@ -1,14 +1,17 @@
 """Weights in factors: the product of the whole weight, and the whole weight for other readers."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from wide_network import P, X, functional, gradients, network
 
-from pyfront.hypernetwork.factored_weight import FactoredWeight, Factors
+from pyfront._utils.torch_private import without_subclass_functions
+from pyfront.hypernetwork.factored_linear import Factors
 
 # ------------------------------------------------------------------------------------- mathematics
 
@@ -71,6 +74,10 @@ def test_the_cheaper_way_is_the_one_with_fewer_multiplications():
 # ---------------------------------------------------------------------------------------- networks
 
 
+def reloaded(value):
+    return pickle.loads(pickle.dumps(value))
+
+
 @pytest.fixture
 def never_whole(monkeypatch):
     def refuse(self):
@@ -111,10 +118,74 @@ def test_float32_is_as_exact_as_with_whole_weights():
     assert errors[0] < 4.0 * errors[1] < 1e-5
 
 
-def read_after_detached(model, x):
+class StraightThrough(torch.autograd.Function):
+    """Rounds a weight, and hands its gradient on."""
+
+    @staticmethod
+    def forward(ctx, weight):
+        return (weight * 64.0).round() / 64.0
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def times(x: torch.Tensor, weight: torch.Tensor):
+    return x @ weight.t()
+
+
+def one_step(model, x):
+    """A step of the layer itself, as meta-learning makes it."""
+    own = dict(model.first.named_parameters())
+
+    def loss(own):
+        return torch.func.functional_call(model.first, own, x).square().mean()
+
+    steps = torch.func.grad(loss)(own)
+    return torch.func.functional_call(
+        model.first, {name: own[name] - 0.1 * steps[name] for name in own}, x
+    )
+
+
+def inside_vmap_and_outside(model, x):
+    inside = torch.func.vmap(lambda row: model.first.weight @ row)(x)
+    return inside + model.first(x)
+
+
+def after_no_grad(model, x):
     with torch.no_grad():
-        assert model.first.weight.norm() > 0.0  # makes the weight where nothing is recorded
+        assert model.first.weight.norm() > 0.0
     return model.first(x)
+
+
+def after_inference_mode(model, x):
+    with torch.inference_mode():
+        largest = model.first.weight.max().item()
+    return model.first(x) * largest
+
+
+def with_a_hook_on_the_weight(model, x):
+    model.first.weight.register_hook(lambda gradient: 2.0 * gradient)
+    return model.first(x)
+
+
+def without_functions_of_subclasses(model, x):
+    with without_subclass_functions():
+        return x @ model.first.weight.T
+
+
+def by_the_captured_forward(model, x):
+    return nn.Linear.forward(model.first, x)
+
+
+def in_a_checkpoint(model, x):
+    weight = model.first.weight
+    return checkpoint(lambda x: x @ weight.T, x, use_reentrant=False)
+
+
+def by_stride(model, x):
+    weight = model.first.weight
+    return x @ torch.as_strided(weight, weight.size(), weight.stride()).T
 
 
 READERS = {
@@ -123,59 +194,103 @@ READERS = {
     "by keyword": lambda model, x: F.linear(input=x, weight=model.first.weight),
     "as input": lambda model, x: F.linear(model.first.weight, x).T,
     "in a list": lambda model, x: model.first(x) + torch.stack([model.first.weight]).mean(),
-    "in inference mode": lambda model, x: model.first(x) * read_in_inference_mode(model),
-    "detached before": read_after_detached,
     "through parameters": lambda model, x: (
         model.first(x) * sum(p.square().sum() for p in model.parameters())
     ),
-    "of another length": lambda model, x: (
-        F.linear(x, model.first.weight).unflatten(1, (8, 65))[:, 0] @ model.first.weight[:65]
+    "through a table": lambda model, x: x @ model.first._parameters["weight"].T,
+    "through the state": lambda model, x: (
+        model.first(x) * model.state_dict(keep_vars=True)["first.weight"].square().sum()
     ),
+    "an operator of its own": lambda model, x: x @ StraightThrough.apply(model.first.weight).T,
+    "scripted": lambda model, x: torch.jit.script(times)(x, model.first.weight),
+    "copied to a new tensor": lambda model, x: x @ x.new_tensor(model.first.weight.tolist()).T,
+    "as a parameter": lambda model, x: F.linear(x, nn.Parameter(model.first.weight.detach())),
+    "over its rows": lambda model, x: torch.func.vmap(lambda row: x @ row)(model.first.weight).T,
+    "one step": one_step,
+    "inside vmap and outside": inside_vmap_and_outside,
+    "after no_grad": after_no_grad,
+    "after inference mode": after_inference_mode,
+    "with a hook": with_a_hook_on_the_weight,
+    "without functions of subclasses": without_functions_of_subclasses,
+    "by the captured forward": by_the_captured_forward,
+    "in a checkpoint": in_a_checkpoint,
+    "by stride": by_stride,
 }
 
 
-def read_in_inference_mode(model):
-    with torch.inference_mode():
-        return model.first.weight.max().item()
-
-
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("switched", [False, True], ids=["never switched", "switched"])
 @pytest.mark.parametrize("name", READERS)
-def test_other_readers_get_the_whole_weight(name):
-    read = READERS[name]
-    if name == "of another length":
-
-        def read(model, x):
-            return READERS[name](model, x) @ torch.ones(512, 520, dtype=torch.float64)
-
-    net = network(read)
+def test_other_readers_get_the_whole_weight(name, switched):
+    net = network(READERS[name])
+    if switched:
+        net.switch([1, 0])  # the place then holds another weight
     output, expected = net(X, preference=P), functional(net, X)
     torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(
-        gradients(net, output), gradients(net, expected), rtol=1e-10, atol=1e-10
+    found = (
+        torch.autograd.grad(y.square().sum(), list(net.parameters()), allow_unused=True)
+        for y in (output, expected)
     )
+    torch.testing.assert_close(*map(list, found), rtol=1e-10, atol=1e-10)
 
 
-def test_descriptions_do_not_make_it_whole(never_whole):
+def test_the_weight_is_an_ordinary_tensor():
+    kept = []
+
     def read(model, x):
+        assert type(model.first) is not nn.Linear and isinstance(model.first, nn.Linear)
         weight = model.first.weight
-        assert isinstance(weight, FactoredWeight) and isinstance(weight, torch.Tensor)
-        assert weight.shape == (520, 512) == weight.size() and weight.dim() == weight.ndim == 2
-        assert weight.dtype is torch.float64 and weight.device.type == "cpu"
-        assert weight.numel() == 520 * 512 and weight.is_contiguous() and not weight.is_cuda
-        return model.first(x.to(weight.dtype))
-
-    assert network(read)(X, preference=P).isfinite().all()
-
-
-def test_what_differs_between_place_and_weight_is_that_of_the_weight():
-    def read(model, x):
-        weight = model.first.weight
+        assert type(weight) is torch.Tensor and type(model.first) is nn.Linear
         assert weight.requires_grad and weight.grad_fn is not None and not weight.is_leaf
-        assert weight.isfinite().all() and "nan" not in repr(weight)
-        assert weight.data_ptr() == model.first.weight.data_ptr()
+        assert model.first.weight is weight is dict(model.named_parameters())["first.weight"]
+        kept.append(weight)
         return model.first(x)
 
-    assert network(read)(X, preference=P).isfinite().all()
+    net = network(read)
+    net(X, preference=P)
+    expected = net.parameters_at(P)["first.weight"]
+    with torch.no_grad():
+        net.generator.blocks[0].projection.mul_(2.0)
+    assert torch.equal(kept[0], expected)  # also when the call is long over
+
+
+@pytest.mark.parametrize("how", ["after a call", "after a reader", "after an error"])
+def test_nothing_of_a_call_is_left(how):
+    def read(model, x):
+        y = model.first(x)
+        if how != "after a call":
+            y = y + model.first.weight.sum()
+        if how == "after an error":
+            raise KeyError("x")
+        return y
+
+    net = network(read)
+    before = {key: dict(value) if key == "_parameters" else value for key, value in _state(net)}
+    for _ in range(2):
+        try:
+            net(X, preference=P)
+        except KeyError:
+            assert how == "after an error"
+        assert type(net.model.first) is nn.Linear
+        assert dict(_state(net)) == before
+        assert net.model.first.weight.isnan().all()
+
+
+def _state(net):
+    return list(vars(net.model.first).items())
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, reloaded], ids=["copied", "pickled"])
+def test_a_forward_may_copy_its_layer(copier):
+    def read(model, x):
+        with torch.no_grad():
+            other = copier(model.first)
+        assert type(other) is nn.Linear
+        return model.first(x) + other(x)
+
+    net = network(read)
+    with torch.no_grad():
+        torch.testing.assert_close(net(X, preference=P), functional(net, X), rtol=0, atol=1e-12)
 
 
 def write(how):
@@ -192,7 +307,7 @@ def write(how):
         else:
             with torch.no_grad():
                 weight.zero_() if how == "zero" else weight.t()[0].mul_(2.0)
-        return model.first(x) if how != "after" else y
+        return model.first(x) + y
 
     return read
 
@@ -210,5 +325,7 @@ def test_what_is_written_through_data_lasts_for_the_call():
     net = network(write("data"))
     bias = net.parameters_at(P)["first.bias"]
     output = net(X, preference=P)
-    torch.testing.assert_close(output, net.generate(P).last(torch.tanh(bias)).expand(5, 3))
+    model = net.generate(P)
+    expected = model.last(torch.tanh(model.first(X) + bias))
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
     assert net.parameters_at(P)["first.weight"].abs().max() > 0.01
