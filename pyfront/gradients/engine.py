@@ -72,8 +72,11 @@ class Engine(ABC):
         names = [f"losses[{task}]" for task in range(len(losses))] if names is None else names
         for task, loss in enumerate(losses):
             keep = retain_graph or task + 1 < len(losses)
-            with explained(names[task]):
+            try:
                 row = gradient_of(loss, params, keep)
+            except RuntimeError as error:
+                explain(names[task], error)
+                raise
             check_reached(names[task], row)
             rows.append(row if arrived is None else arrived(row))
             del row  # what has been averaged elsewhere is not needed here
@@ -162,6 +165,28 @@ def check_reached(name: str, row: Row) -> None:
     )
 
 
+def explain(name: str, error: RuntimeError) -> None:
+    """Raise what an error of autograd says about the graph of the loss ``name``, if it is known."""
+    text = str(error)
+    found = next((what for phrase, what in GRAPH_ERRORS.items() if phrase in text), None)
+    if found == "donated":
+        raise RuntimeError(
+            f"{name}: the compiled model was first differentiated for a single backward "
+            "pass and reuses its buffers, and several losses need several passes; set "
+            "torch._functorch.config.donated_buffer = False before its first backward pass"
+        ) from error
+    if found == "freed":
+        raise ValueError(
+            f"{name}: its graph has been freed by an earlier backward pass; compute the "
+            "losses anew for every step"
+        ) from error
+    if found == "changed":
+        raise ValueError(
+            f"{name}: a tensor of its graph has changed since it was computed, as the "
+            "parameters do in a step; compute the losses anew for every step"
+        ) from error
+
+
 class explained:
     """Turn autograd's errors about the user's graph into errors that name the loss."""
 
@@ -172,23 +197,5 @@ class explained:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, RuntimeError):
-            return
-        text = str(error)
-        found = next((what for phrase, what in GRAPH_ERRORS.items() if phrase in text), None)
-        if found == "donated":
-            raise RuntimeError(
-                f"{self.name}: the compiled model was first differentiated for a single backward "
-                "pass and reuses its buffers, and several losses need several passes; set "
-                "torch._functorch.config.donated_buffer = False before its first backward pass"
-            ) from error
-        if found == "freed":
-            raise ValueError(
-                f"{self.name}: its graph has been freed by an earlier backward pass; compute the "
-                "losses anew for every step"
-            ) from error
-        if found == "changed":
-            raise ValueError(
-                f"{self.name}: a tensor of its graph has changed since it was computed, as the "
-                "parameters do in a step; compute the losses anew for every step"
-            ) from error
+        if isinstance(error, RuntimeError):
+            explain(self.name, error)

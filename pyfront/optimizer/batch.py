@@ -28,22 +28,19 @@ class Batch(NamedTuple):
         presence: the tasks that have data in this call.
         unit: the gradient scaler's factor on ``losses``, 1 without one.
         scaled: a gradient scaler is at work, and what is not finite does not raise.
+        names: what errors call the losses.
     """
 
     losses: list[Tensor]
     presence: Presence
     unit: float
     scaled: bool
+    names: list[str]
 
     @property
     def tasks(self) -> int:
         """The number of tasks that have data in this call."""
         return len(self.presence.places)
-
-    @property
-    def names(self) -> list[str]:
-        """What errors call the losses."""
-        return self.presence.names() + ["fixed"] * (len(self.losses) - self.tasks)
 
 
 class Collected(NamedTuple):
@@ -98,7 +95,9 @@ def gather(
         unit = float(scaler.get_scale())
     if collected is not None:
         _check_same(collected, tasks, unit)
-    return Batch(scaled, Presence(places, tasks), unit, scaler is not None), plain
+    presence = Presence(places, tasks)
+    names = presence.names() + ["fixed"] * (len(plain) - len(places))
+    return Batch(scaled, presence, unit, scaler is not None, names), plain
 
 
 def check_finite(values: FloatArray, places: Sequence[int], scaled: bool) -> bool:
