@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -32,6 +33,7 @@ __all__ = [
     "copy_all",
     "engine_entry",
     "has_hooks",
+    "hold_parameters",
     "holds_compiled_code",
     "in_backward_pass",
     "leaf_of",
@@ -134,6 +136,11 @@ def parameters_held_by(module: nn.Module) -> dict[str, Any] | None:
     return held
 
 
+def hold_parameters(module: nn.Module, table: dict[str, Any]) -> None:
+    """Let ``module`` hold the parameters of another table, as :func:`parameters_held_by` has it."""
+    vars(module)["_parameters"] = table
+
+
 def holds_compiled_code(module: nn.Module) -> bool:
     """Return whether a part of ``module``, or one of its methods, is compiled.
 
@@ -155,9 +162,7 @@ def _has_compiled_methods(kind: type) -> bool:
 
 
 def _is_compiled(value: object) -> bool:
-    return hasattr(value, "_torchdynamo_orig_callable") and not _found(
-        value, "_torchdynamo_disable"
-    )
+    return type(value) is FunctionType and hasattr(value, "_torchdynamo_orig_callable")
 
 
 def backward_pass() -> int | None:

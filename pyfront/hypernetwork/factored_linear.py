@@ -4,28 +4,34 @@ Rows o = r K + k of the weight are W_o = μ + Σ_j a_kj M_rj for r < R and k < K
 of R × d × I entries and coefficients a of K × d. A batch of B inputs x ∈ R^I then costs
 B R d (I + K) multiplications, as Σ_j (M_rj · x) a_kj, in place of R K d I to make W and B I O.
 
-For the length of a call the layer is of a class of its own, which multiplies in factors. Whoever
-reads the weight makes it an ordinary layer again, with an ordinary tensor in the place of its
-weight: nothing else could be a weight to all that torch can do with one.
+For the length of a call the layer has another forward, which multiplies in factors, and another
+table of parameters: who reads the weight in it gets an ordinary tensor, made then, which is the
+weight for the rest of the call. Nothing else could be a weight to all that torch does with one.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import has_torch_function
 
-from pyfront._utils.torch_private import outside_compile, parameters_held_by, version_of
+from pyfront._utils.torch_private import (
+    hold_parameters,
+    outside_compile,
+    parameters_held_by,
+    version_of,
+)
 
 __all__ = ["Factors", "can_be_in_factors", "in_factors"]
 
-_HELD = "_pyfront_held"  # where a layer in factors has its `_Held`
+_LINEAR, _FORWARD = F.linear, nn.Linear.forward  # what the product stands for, unless replaced
 
 
 class Factors(NamedTuple):
@@ -57,12 +63,14 @@ class Factors(NamedTuple):
         with_weight = blocks * count * width * inputs + rows * inputs * self.outputs
         return rows * blocks * width * (inputs + count) < with_weight
 
-    def fit(self, x: Tensor, bias: Tensor | None) -> bool:
+    def fits(self, x: Tensor, bias: Tensor | None) -> bool:
         """Return whether the product in factors is what F.linear gives, and cheaper."""
         operands = [x] if bias is None else [x, bias]
         inputs = self.projection.shape[-1]
         return (
-            all(type(operand) in (Tensor, nn.Parameter) for operand in operands)
+            F.linear is _LINEAR
+            and all(type(operand) in (Tensor, nn.Parameter) for operand in operands)
+            and not has_torch_function(operands)  # of a mode
             and all(operand.dtype is self.projection.dtype for operand in operands)
             and (bias is None or bias.shape == (self.outputs,))
             and x.layout is torch.strided
@@ -73,114 +81,161 @@ class Factors(NamedTuple):
         )
 
 
-@dataclass
-class _Held:
-    """What a layer in factors was, and the weight once it was made whole."""
-
-    factors: Factors
-    kind: type[nn.Linear]
-    records: bool = field(default_factory=torch.is_grad_enabled)
-    inference: bool = field(default_factory=torch.is_inference_mode_enabled)
-    whole: Tensor | None = None
-    version: int = 0  # of the whole weight when it was made
-
-
 def can_be_in_factors(layer: nn.Module, place: Tensor) -> bool:
-    """Return whether ``layer`` multiplies by the weight in ``place`` as linear layers do."""
+    """Return whether ``layer`` is a linear layer as torch has it, with the weight in ``place``."""
     held = parameters_held_by(layer)
     return (
         held is not None
         and held.get("weight") is place
-        and isinstance(layer, nn.Linear)
-        and type(layer).forward is nn.Linear.forward
-        and place.dtype in (torch.float32, torch.float64)  # others overflow in between
+        and type(layer) is nn.Linear
+        and nn.Linear.forward is _FORWARD
+        and "forward" not in vars(layer)
+        and place.dtype in (torch.float32, torch.float64)  # in others the product is less exact
     )
 
 
-class _InFactors(nn.Linear):
-    """A linear layer that multiplies in factors until its weight is read."""
+class _Weight:
+    """The weight of one layer in a call: in factors until it is read, whole from then on."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        held = None if torch.compiler.is_compiling() else vars(self).get(_HELD)
-        if held is None or held.whole is not None or not held.factors.fit(input, self.bias):
-            return F.linear(input, self.weight, self.bias)
-        product: Tensor = held.factors.product(input)
-        return product if self.bias is None else product + self.bias
+    def __init__(self, layer: Any, factors: Factors) -> None:
+        table = parameters_held_by(layer)
+        assert table is not None  # or it could not be in factors
+        self.layer, self.factors, self.table = layer, factors, table
+        self.place = self.table["weight"]
+        self.modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        self.whole: Tensor | None = None
+        self.version = 0  # of the whole weight when it was made
+
+    @outside_compile
+    def make_whole(self) -> dict[str, Any]:
+        """Return the table of the layer, with the whole weight, which has its graph."""
+        if self.whole is None:
+            recorded, inference = self.modes
+            with (
+                torch.autocast(self.place.device.type, enabled=False),
+                torch.inference_mode(inference),
+                torch.set_grad_enabled(recorded),
+                saved_tensors_hooks(_as_it_is, _as_it_is),  # a checkpoint around the reader counts
+            ):
+                self.whole = self.factors.weight()
+            self.version = version_of(self.whole)
+            self.table["weight"] = self.whole
+            hold_parameters(self.layer, self.table)
+        return self.table
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Return the layer's output for ``x``."""
+        bias, kind = self.table.get("bias"), type(self.layer)
+        if (
+            self.whole is None
+            and kind.forward is _FORWARD
+            and not torch.compiler.is_compiling()
+            and self.factors.fits(x, bias)
+        ):
+            product = self.factors.product(x)
+            return product if bias is None else product + bias
+        output: Tensor = kind.forward(self.layer, x)
+        return output
+
+    @contextmanager
+    def in_place(self, changed: list[str], name: str) -> Iterator[None]:
+        """Keep the weight here for a time; put ``name`` into ``changed`` if it was written to."""
+        forward = _Forward(self)
+        try:
+            hold_parameters(self.layer, _Table(self))
+            vars(self.layer)["forward"] = forward
+            yield
+        finally:
+            if vars(self.layer).get("forward") is forward:
+                del vars(self.layer)["forward"]
+            hold_parameters(self.layer, self.table)
+            if self.whole is not None:
+                same = self.table.get("weight") is self.whole
+                if not same or version_of(self.whole) != self.version:
+                    changed.append(name)
+                    vars(self.layer).pop("weight", None)
+            self.table["weight"] = self.place
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+class _Forward:
+    """The forward of a layer whose weight is in factors; a copy of the layer has torch's own."""
+
+    def __init__(self, weight: _Weight) -> None:
+        self.weight = weight
+
+    def __call__(self, input: Tensor) -> Tensor:
+        return self.weight.multiply(input)
+
+    def __reduce__(self) -> Any:
+        return partial, (_FORWARD, self.weight.layer)
+
+
+class _Table(dict[str, Any]):
+    """The parameters of a layer, whose weight is made whole when it is looked at.
+
+    Nothing is stored here, so that nobody finds anything who passes by these methods.
+    """
+
+    def __init__(self, weight: _Weight) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.weight.table
+
+    def __getitem__(self, name: str) -> Any:
+        return self._with(name)[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._with(name).get(name, default)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._with(name)[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._with(name)[name]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        _make_whole(self)
-        return self.__reduce_ex__(protocol)  # of the ordinary layer that it is now
+        return dict, (self.weight.make_whole(),)
+
+    def _with(self, name: str) -> dict[str, Any]:
+        return self.weight.make_whole() if name == "weight" else self.weight.table
 
 
-@outside_compile
-def _make_whole(layer: nn.Module) -> None:
-    """Make ``layer`` what it was, with the whole weight, which has its graph, in the place."""
-    held: _Held = vars(layer)[_HELD]
-    device = held.factors.mean.device.type
-    with (
-        torch.autocast(device, enabled=False),
-        torch.inference_mode(held.inference),
-        torch.set_grad_enabled(held.records),
-    ):
-        held.whole = held.factors.weight()
-    held.version = version_of(held.whole)
-    object.__setattr__(layer, "__class__", held.kind)
-    parameters = parameters_held_by(layer)
-    assert parameters is not None
-    parameters["weight"] = held.whole
+def _of_whole_table(method: str) -> Any:
+    def call(table: _Table, *args: Any, **kwargs: Any) -> Any:
+        return getattr(table.weight.make_whole(), method)(*args, **kwargs)
+
+    return call
 
 
-def _weight(layer: nn.Module) -> Tensor:
-    _make_whole(layer)
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    return weight
-
-
-def _parameters(layer: nn.Module) -> dict[str, Any] | None:
-    _make_whole(layer)
-    return parameters_held_by(layer)
-
-
-@functools.cache
-def _in_factors(kind: type[nn.Linear]) -> type[nn.Linear]:
-    """Return the class that a layer of class ``kind`` has while its weight is in factors."""
-    body = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    readers = {"weight": property(_weight), "_parameters": property(_parameters)}
-    bases = (_InFactors, kind)
-    made: type[nn.Linear] = type(kind)(kind.__name__, bases, body | readers)  # type: ignore[misc]
-    return made
+for _method in (
+    "__iter__", "__reversed__", "__len__", "__eq__", "__ne__", "__or__", "__ror__", "__ior__",
+    "__repr__", "keys", "values", "items", "copy", "pop", "popitem", "setdefault",
+    "update", "clear",
+):  # fmt: skip
+    setattr(_Table, _method, _of_whole_table(_method))
 
 
 @contextmanager
-def in_factors(layers: Mapping[str, tuple[Any, Factors]]) -> Iterator[list[str]]:
-    """Keep weights of ``layers`` in factors, as a context.
+def in_factors(model: nn.Module, factors: Mapping[str, Factors]) -> Iterator[list[str]]:
+    """Keep weights of linear layers in factors, as a context.
 
     Args:
-        layers: layers that can be, and their factors, by the names of the weights.
+        model: has the layers, which can be in factors.
+        factors: by the names of their weights.
 
     Yields:
         A list that has, when the context ends, the names of the weights that were made whole and
         then written into or replaced.
     """
     changed: list[str] = []
-    places = {}
-    for name, (layer, factors) in layers.items():
-        parameters = parameters_held_by(layer)
-        assert parameters is not None
-        places[name] = parameters["weight"]
-        vars(layer)[_HELD] = _Held(factors, type(layer))
-        object.__setattr__(layer, "__class__", _in_factors(type(layer)))  # type: ignore[arg-type]
-    try:
+    with ExitStack() as stack:
+        for name, value in factors.items():
+            layer = model.get_submodule(name.rpartition(".")[0])
+            stack.enter_context(_Weight(layer, value).in_place(changed, name))
         yield changed
-    finally:
-        for name, (layer, _) in layers.items():
-            held: _Held = vars(layer).pop(_HELD)
-            if held.whole is None:
-                object.__setattr__(layer, "__class__", held.kind)
-                continue
-            parameters = parameters_held_by(layer)
-            assert parameters is not None
-            same = parameters.get("weight") is held.whole
-            if not same or version_of(held.whole) != held.version:
-                changed.append(name)
-            parameters["weight"] = places[name]

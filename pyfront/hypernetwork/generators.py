@@ -85,7 +85,9 @@ class RowBlocks(nn.Module):
     def factors(self, coefficients: Tensor) -> list[Factors]:
         """Return the matrix of each of K preferences from ``coefficients``, [K, ⌈O / R⌉, d]."""
         mean = coefficients.new_zeros(())
-        return [Factors(self.projection, a, mean, self.outputs) for a in coefficients]
+        recorded = torch.is_grad_enabled()  # now, and not when the forward uses them
+        projection = self.projection if recorded else self.projection.detach()
+        return [Factors(projection, a, mean, self.outputs) for a in coefficients]
 
 
 class ChunkedGenerator(nn.Module):

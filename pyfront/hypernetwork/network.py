@@ -57,9 +57,9 @@ class HyperNetwork(nn.Module):
     own in their places, in their own precision under autocast too. Calls change the copy while they
     last: only one thread may call a network at a time; give others a model of :meth:`generate`.
 
-    Large linear layers (2¹⁸ entries) multiply by factors of their weight where that is cheaper, and
-    give what the weight gives within rounding. It is made where anything else reads it; a gradient
-    with respect to it, inside the model's forward, is of what follows the first such read.
+    An :class:`torch.nn.Linear` whose weight has 2¹⁸ entries or more multiplies by factors of it
+    where that is cheaper, and gives what the weight gives within rounding. The weight is made when
+    it is read; a gradient with respect to it, inside the model's forward, is of what follows that.
 
     Args:
         model: the main network, any module. Tied parameters stay tied, and one that any of its

@@ -52,48 +52,23 @@ def call_with(
         ValueError: the model's forward has changed a generated parameter, or replaced its place or
             a module on the way to it; its name is given.
     """
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     factors = {name: value for name, value in state.items() if isinstance(value, Factors)}
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if tied:  # by a name for each module that holds it: torch leaves what it puts in place twice
         others = other_names(model)
-        tensors |= {other: tensors[name] for name in tensors for other in others.get(name, ())}
+        tensors.update({o: tensors[name] for name in tensors for o in others.get(name, ())})
     if torch.compiler.is_compiling():
+        tensors.update({name: value.weight() for name, value in factors.items()})
         return functional_call(model, tensors, args, kwargs, tie_weights=False)
     given = {name: value for name, value in tensors.items() if name in places}
     versions = _versions(given)
-    if not factors:
+    with in_factors(model, factors) as changed:
         output = functional_call(model, tensors, args, kwargs, tie_weights=False)
-    else:
-        inner = {f"model.{name}": value for name, value in tensors.items()}
-        around = _Around(model, factors)
-        output = functional_call(around, inner, args, kwargs, tie_weights=False)
-        tensors = {name.removeprefix("model."): value for name, value in inner.items()}
-        for name in around.changed:
-            raise _refusal(name, "changes this parameter")
+    for name in changed:
+        raise _refusal(name, "changes this parameter")
     _require_same({name: tensors[name] for name in given}, given, versions)
     _require_places(model, places)
     return output
-
-
-class _Around(nn.Module):
-    """A model whose linear layers multiply in ``factors`` for the length of a call.
-
-    Inside of what puts other tensors in place, which reads the tables of parameters.
-    """
-
-    changed: list[str]
-
-    def __init__(self, model: nn.Module, factors: Mapping[str, Factors]) -> None:
-        super().__init__()
-        self.model = model
-        self.layers = {
-            name: (model.get_submodule(name.rpartition(".")[0]), value)
-            for name, value in factors.items()
-        }
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with in_factors(self.layers) as self.changed:
-            return self.model(*args, **kwargs)
 
 
 def call_switched(
