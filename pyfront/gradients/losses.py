@@ -55,7 +55,12 @@ def _listed(losses: object, name: str) -> list[Tensor]:
 
 
 def _check_loss(losses: str, task: int, loss: object) -> None:
-    if _is_loss(loss):
+    if (
+        isinstance(loss, Tensor)
+        and loss.requires_grad
+        and loss.numel() == 1
+        and not (loss.is_complex() or loss.is_meta)
+    ):
         return
     name = f"{losses}[{task}]"
     if not isinstance(loss, Tensor):
@@ -70,15 +75,6 @@ def _check_loss(losses: str, task: int, loss: object) -> None:
         f"{name} = {loss.item():g}: it has no graph; compute it from the parameters, "
         "with gradients enabled and without .detach() or .item(); for a task that has no data "
         "in this batch give None"
-    )
-
-
-def _is_loss(loss: object) -> bool:
-    return (
-        isinstance(loss, Tensor)
-        and loss.requires_grad
-        and loss.numel() == 1
-        and not (loss.is_complex() or loss.is_meta)
     )
 
 

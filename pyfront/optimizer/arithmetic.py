@@ -163,7 +163,7 @@ class HostArithmetic(Arithmetic):
         if self.processes.several:  # which must agree
             return False
         pairs = zip(weights.tolist(), norms.tolist(), strict=True)
-        return bool(sum(max(abs(w), 1.0) * math.sqrt(n) for w, n in pairs) < 65504.0)  # float16
+        return bool(sum([max(abs(w), 1.0) * math.sqrt(n) for w, n in pairs]) < 65504.0)  # float16
 
     def checked(self, step: Step, report: Report, direction: Row) -> Report:
         """Raise where the direction is not finite, before anything but ``.grad`` has changed."""

@@ -27,6 +27,8 @@ def takes_one_pass(method: Method, *, collected: bool, due: bool, sharded: bool)
         due: the method decides anew; otherwise the weights of an earlier step are kept.
         sharded: parameters are.
     """
+    if method.needs == "gramian" and due:
+        return False
     if collected or method.task_gradients == "own" or method.track_rises:
         return False
     if method.needs == "products":  # a product is over all parameters

@@ -8,7 +8,7 @@ are kept until the base has made it, and the change of loss j is ⟨g_j, Δθ⟩
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -57,8 +57,7 @@ def gradients_to_keep(step: Step, rows: Sequence[Row]) -> KeptGradients | None:
     return KeptGradients(list(rows[: step.tasks]), step.params, step.batch.unit, step.presence)
 
 
-@contextmanager
-def measured(method: Method) -> Iterator[None]:
+def measured(method: Method) -> AbstractContextManager[None]:
     """Compare the parameters before and after the base's step, where gradients wait for it.
 
     Raises:
@@ -67,9 +66,12 @@ def measured(method: Method) -> Iterator[None]:
     shared = method._shared
     kept: KeptGradients | None = shared.kept
     shared.kept = shared.changes = None
-    if kept is None:
-        yield
-        return
+    return nullcontext() if kept is None else _compared(method, kept)
+
+
+@contextmanager
+def _compared(method: Method, kept: KeptGradients) -> Iterator[None]:
+    shared = method._shared
     if capturing(kept.params[0].device):
         raise RuntimeError("track_rises: its numbers come to the host, which no CUDA graph can do")
     reached = [any(g is not None for g in column) for column in zip(*kept.rows, strict=True)]
