@@ -32,6 +32,7 @@ __all__ = [
     "backward_pass",
     "copy_all",
     "engine_entry",
+    "functions_are_changed",
     "has_hooks",
     "hold_parameters",
     "holds_compiled_code",
@@ -141,6 +142,17 @@ def hold_parameters(module: nn.Module, table: dict[str, Any]) -> None:
     vars(module)["_parameters"] = table
 
 
+def functions_are_changed() -> bool:
+    """Return whether a mode may change what torch's functions do; a default device does not.
+
+    True without the name where any mode is active.
+    """
+    modes = _found(torch, "overrides", "_get_current_function_mode_stack")
+    if modes is None:
+        return bool(torch.overrides.has_torch_function((torch.empty(0, device="cpu"),)))
+    return any(type(mode).__name__ != "DeviceContext" for mode in modes())
+
+
 def holds_compiled_code(module: nn.Module) -> bool:
     """Return whether a part of ``module``, or one of its methods, is compiled.
 
@@ -162,7 +174,8 @@ def _has_compiled_methods(kind: type) -> bool:
 
 
 def _is_compiled(value: object) -> bool:
-    return type(value) is FunctionType and hasattr(value, "_torchdynamo_orig_callable")
+    marked = type(value) is FunctionType and hasattr(value, "_torchdynamo_orig_callable")
+    return marked and not _found(value, "_torchdynamo_disable")  # which is marked, too
 
 
 def backward_pass() -> int | None:

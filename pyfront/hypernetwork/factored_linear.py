@@ -6,13 +6,13 @@ B R d (I + K) multiplications, as Σ_j (M_rj · x) a_kj, in place of R K d I to 
 
 For the length of a call the layer has another forward, which multiplies in factors, and another
 table of parameters: who reads the weight in it gets an ordinary tensor, made then, which is the
-weight for the rest of the call. Nothing else could be a weight to all that torch does with one.
+weight for the rest of the call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import has_torch_function
 
 from pyfront._utils.torch_private import (
+    functions_are_changed,
     hold_parameters,
-    outside_compile,
     parameters_held_by,
     version_of,
 )
@@ -51,11 +50,11 @@ class Factors(NamedTuple):
     def product(self, x: Tensor) -> Tensor:
         """Return x Wᵀ, [..., O], for ``x``, [..., I], without W."""
         blocks, width, inputs = self.projection.shape
-        batch = x.reshape(-1, inputs)
-        projected = batch @ self.projection.flatten(0, 1).T  # [B, R d]
+        projected = x.reshape(-1, inputs) @ self.projection.flatten(0, 1).T  # [B, R d]
         rows = projected.view(-1, width) @ self.coefficients.T  # [B R, K]
-        product = rows.view(len(batch), blocks * len(self.coefficients))[:, : self.outputs]
-        return (product + self.mean * batch.sum(1, keepdim=True)).view(*x.shape[:-1], self.outputs)
+        product = rows.view(*x.shape[:-1], blocks * len(self.coefficients))[..., : self.outputs]
+        shift = self.mean * x.sum(-1, keepdim=True)
+        return product + torch.where(self.mean == 0.0, 0.0, shift)  # 0 where the sum overflows
 
     def is_cheaper_for(self, rows: int) -> bool:
         """Return whether a product with ``rows`` inputs takes fewer multiplications than with W."""
@@ -70,7 +69,7 @@ class Factors(NamedTuple):
         return (
             F.linear is _LINEAR
             and all(type(operand) in (Tensor, nn.Parameter) for operand in operands)
-            and not has_torch_function(operands)  # of a mode
+            and not functions_are_changed()
             and all(operand.dtype is self.projection.dtype for operand in operands)
             and (bias is None or bias.shape == (self.outputs,))
             and x.layout is torch.strided
@@ -105,17 +104,17 @@ class _Weight:
         self.modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         self.whole: Tensor | None = None
         self.version = 0  # of the whole weight when it was made
+        self.over = False  # the call is, and the layer again what it was
 
-    @outside_compile
     def make_whole(self) -> dict[str, Any]:
         """Return the table of the layer, with the whole weight, which has its graph."""
-        if self.whole is None:
+        if self.whole is None and not self.over:
             recorded, inference = self.modes
             with (
                 torch.autocast(self.place.device.type, enabled=False),
                 torch.inference_mode(inference),
                 torch.set_grad_enabled(recorded),
-                saved_tensors_hooks(_as_it_is, _as_it_is),  # a checkpoint around the reader counts
+                _unnoticed_by_checkpoints(),
             ):
                 self.whole = self.factors.weight()
             self.version = version_of(self.whole)
@@ -125,10 +124,13 @@ class _Weight:
 
     def multiply(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``x``."""
-        bias, kind = self.table.get("bias"), type(self.layer)
+        kind = type(self.layer)
+        bias = self.layer.bias if kind is nn.Linear else None
         if (
             self.whole is None
+            and not self.over
             and kind.forward is _FORWARD
+            and "weight" not in vars(self.layer)
             and not torch.compiler.is_compiling()
             and self.factors.fits(x, bias)
         ):
@@ -138,27 +140,44 @@ class _Weight:
         return output
 
     @contextmanager
-    def in_place(self, changed: list[str], name: str) -> Iterator[None]:
+    def kept_in_layer(self, changed: list[str], name: str) -> Iterator[None]:
         """Keep the weight here for a time; put ``name`` into ``changed`` if it was written to."""
-        forward = _Forward(self)
+        forward, table = _Forward(self), _Table(self)
         try:
-            hold_parameters(self.layer, _Table(self))
+            hold_parameters(self.layer, table)
             vars(self.layer)["forward"] = forward
             yield
         finally:
+            self.over = True
             if vars(self.layer).get("forward") is forward:
                 del vars(self.layer)["forward"]
-            hold_parameters(self.layer, self.table)
+            if parameters_held_by(self.layer) is table:
+                hold_parameters(self.layer, self.table)
+            held = parameters_held_by(self.layer)  # the forward may have put another one there
+            assert held is not None
             if self.whole is not None:
-                same = self.table.get("weight") is self.whole
+                same = held.get("weight") is self.whole
                 if not same or version_of(self.whole) != self.version:
                     changed.append(name)
                     vars(self.layer).pop("weight", None)
-            self.table["weight"] = self.place
+            self.table["weight"] = held["weight"] = self.place
+
+
+@contextmanager
+def _unnoticed_by_checkpoints() -> Iterator[None]:
+    """Save tensors past the hooks of a checkpoint, which counts those of its own part."""
+    with ExitStack() as stack:
+        with suppress(RuntimeError):  # transforms of functions allow no hooks, and have none
+            stack.enter_context(saved_tensors_hooks(_as_it_is, _as_it_is))
+        yield
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _forward_of_its_class(layer: nn.Module, x: Tensor) -> Any:
+    return type(layer).forward(layer, x)
 
 
 class _Forward:
@@ -171,13 +190,13 @@ class _Forward:
         return self.weight.multiply(input)
 
     def __reduce__(self) -> Any:
-        return partial, (_FORWARD, self.weight.layer)
+        return partial, (_forward_of_its_class, self.weight.layer)
 
 
 class _Table(dict[str, Any]):
     """The parameters of a layer, whose weight is made whole when it is looked at.
 
-    Nothing is stored here, so that nobody finds anything who passes by these methods.
+    The dict itself is empty: code that goes past these methods finds no parameter.
     """
 
     def __init__(self, weight: _Weight) -> None:
@@ -186,6 +205,15 @@ class _Table(dict[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.weight.table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.weight.table)
+
+    def __len__(self) -> int:
+        return len(self.weight.table)
+
+    def keys(self) -> Any:
+        return self.weight.table.keys()
 
     def __getitem__(self, name: str) -> Any:
         return self._with(name)[name]
@@ -214,11 +242,11 @@ def _of_whole_table(method: str) -> Any:
 
 
 for _method in (
-    "__iter__", "__reversed__", "__len__", "__eq__", "__ne__", "__or__", "__ror__", "__ior__",
-    "__repr__", "keys", "values", "items", "copy", "pop", "popitem", "setdefault",
-    "update", "clear",
+    "__reversed__", "__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__repr__", "values",
+    "items", "copy", "pop", "popitem", "setdefault", "update", "clear",
 ):  # fmt: skip
     setattr(_Table, _method, _of_whole_table(_method))
+del _method
 
 
 @contextmanager
@@ -237,5 +265,5 @@ def in_factors(model: nn.Module, factors: Mapping[str, Factors]) -> Iterator[lis
     with ExitStack() as stack:
         for name, value in factors.items():
             layer = model.get_submodule(name.rpartition(".")[0])
-            stack.enter_context(_Weight(layer, value).in_place(changed, name))
+            stack.enter_context(_Weight(layer, value).kept_in_layer(changed, name))
         yield changed

@@ -59,7 +59,7 @@ class PlainGenerator(nn.Module):
         nn.init.normal_(self.projection.weight, std=1.0 / math.sqrt(hidden[-1]))
         nn.init.zeros_(self.projection.bias)
 
-    def forward(self, directions: Tensor) -> Generated:
+    def forward(self, directions: Tensor, *, whole: bool = False) -> Generated:
         """Return the entries of each tensor for ``directions`` [K, m]."""
         entries = torch.split(self.projection(self.features(directions)), self.sizes, dim=1)
         return list(entries)
@@ -141,8 +141,12 @@ class ChunkedGenerator(nn.Module):
             RowBlocks(shapes[i], rows, embedding, width) for i, rows in matrices.items()
         )
 
-    def forward(self, directions: Tensor) -> Generated:
-        """Return the entries of each tensor, or its factors, for ``directions`` [K, m]."""
+    def forward(self, directions: Tensor, *, whole: bool = False) -> Generated:
+        """Return the entries of each tensor, or its factors, for ``directions`` [K, m].
+
+        ``whole`` asks for entries alone: the parameters of a sharded module are there in its
+        forward, and not for who has their factors.
+        """
         blocks = [cast(RowBlocks, module) for module in self.blocks]
         embeddings: list[Tensor] = [self.chunk_embeddings, *(b.embeddings for b in blocks)]
         preferences, chunks = directions @ self.task_embeddings, torch.cat(embeddings)
@@ -153,7 +157,12 @@ class ChunkedGenerator(nn.Module):
         entries = (first @ self.projection.T).flatten(1)[:, : sum(self.sizes)]
         tensors: list[Tensor | list[Factors]] = list(entries.split(self.sizes, dim=1))
         for index, block, coefficients in zip(self.matrices, blocks, others, strict=True):
-            tensors[index] = block.factors(coefficients)
+            matrices = block.factors(coefficients)
+            tensors[index] = (
+                torch.stack([matrix.weight().flatten() for matrix in matrices])
+                if whole
+                else matrices
+            )
         return tensors
 
     @classmethod

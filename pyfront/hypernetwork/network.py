@@ -19,6 +19,7 @@ from pyfront.hypernetwork.parameters import (
     copy_module,
     describe,
     generated_names,
+    is_sharded,
     large_matrices,
     padding_rows,
     start,
@@ -317,7 +318,7 @@ class HyperNetwork(nn.Module):
         device = self.means.device.type
         with torch.autocast(device, enabled=False), without_subclass_functions():
             gains = self.gains * self.scales
-            generated = self.generator(directions.to(gains))
+            generated = self.generator(directions.to(gains), whole=is_sharded(self.generator))
             table = zip(self._places().items(), generated, self.means, gains, strict=True)
             padding = self._padding_entries()
             values = {

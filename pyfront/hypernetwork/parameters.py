@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +22,7 @@ __all__ = [
     "copy_module",
     "describe",
     "generated_names",
+    "is_sharded",
     "large_matrices",
     "other_names",
     "padding_rows",
@@ -170,6 +172,12 @@ def large_matrices(model: nn.Module, names: Sequence[str], dtype: torch.dtype) -
         and holders[p] == 1
         and can_be_in_factors(model.get_submodule(name.rpartition(".")[0]), p)
     ]
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether FSDP shards a part of ``module``."""
+    kind = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+    return kind is not None and any(isinstance(part, kind) for part in module.modules())
 
 
 def can_stay_in_factors(model: nn.Module, names: Sequence[str], like: Tensor) -> list[str]:
