@@ -9,7 +9,7 @@ from traceback import TracebackException
 
 import pytest
 import torch
-from sharding import FULLY_SHARDS
+from sharding import needs_fully_shard
 from torch import nn
 from torch.nn.utils import prune
 from wide_network import P, Wide, X, functional, gradients, network
@@ -243,7 +243,7 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.skipif(not FULLY_SHARDS, reason="fully_shard of torch 2.6 needs a CUDA device")
+@needs_fully_shard
 def test_sharded_generators(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", SHARDED, str(tmp_path / "store")]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
