@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 from wide_network import P, X, functional, network
 
@@ -89,6 +90,22 @@ def test_large_weights_are_whole_where_a_layer_cannot_be_looked_into(monkeypatch
     assert can_stay_in_factors(net.model, ["first.weight"], net.means) == []
     if not holds:
         assert torch.equal(net(X, preference=P), functional(net, X))
+
+
+class Mode(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "without the name"])
+def test_modes_that_may_change_functions(monkeypatch, named):
+    if not named:
+        monkeypatch.setattr(torch_private, "_found", lambda *path: None)
+    assert not torch_private.functions_are_changed()
+    with Mode():
+        assert torch_private.functions_are_changed()
+    with torch.device("cpu"):
+        assert torch_private.functions_are_changed() is not named
 
 
 def test_compiled_code_is_found():
