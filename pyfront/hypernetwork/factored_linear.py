@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -80,8 +81,14 @@ class Factors(NamedTuple):
         )
 
 
-def can_be_in_factors(layer: nn.Module, place: Tensor) -> bool:
-    """Return whether ``layer`` is a linear layer as torch has it, with the weight in ``place``."""
+def _layer_of(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name.rpartition(".")[0])
+
+
+def can_be_in_factors(model: nn.Module, name: str) -> bool:
+    """Return whether the parameter ``name`` is the weight of a linear layer as torch has it."""
+    layer = _layer_of(model, name)
+    place: Tensor = attrgetter(name)(model)
     held = parameters_held_by(layer)
     return (
         held is not None
@@ -264,6 +271,6 @@ def in_factors(model: nn.Module, factors: Mapping[str, Factors]) -> Iterator[lis
     changed: list[str] = []
     with ExitStack() as stack:
         for name, value in factors.items():
-            layer = model.get_submodule(name.rpartition(".")[0])
-            stack.enter_context(_Weight(layer, value).kept_in_layer(changed, name))
+            weight = _Weight(_layer_of(model, name), value)
+            stack.enter_context(weight.kept_in_layer(changed, name))
         yield changed

@@ -53,6 +53,7 @@ class PlainGenerator(nn.Module):
         self, num_tasks: int, shapes: Sequence[Sequence[int]], hidden: Sequence[int]
     ) -> None:
         super().__init__()
+        self.matrices: list[int] = []  # it has no factors
         self.sizes = [math.prod(shape) for shape in shapes]
         self.features = _features(num_tasks, hidden)
         self.projection = nn.Linear(hidden[-1], sum(self.sizes))
@@ -265,7 +266,7 @@ def generator_for(
     plain: bool,
     embedding: int | None,
     hidden: Sequence[int] | None,
-) -> nn.Module:
+) -> PlainGenerator | ChunkedGenerator:
     """Return the generator that the options of :class:`~pyfront.HyperNetwork` ask for.
 
     ``size`` counts the one factor a tensor that is trained beside the generator; ``matrices`` are

@@ -146,11 +146,11 @@ class HyperNetwork(nn.Module):
         rows = [given[name].detach()[row] for name, row in self._padding.items()]
         self.register_buffer("padding", torch.cat(rows).to(**kind) if rows else None)
         large = large_matrices(self.model, self._names, kind["dtype"])
-        self._large = [self._names[index] for index in large]
         shapes = [p.shape for p in given.values()]
         self.generator = generator_for(
             self.num_tasks, shapes, large, size, plain, embedding, hidden
         ).to(**kind)
+        self._large = [self._names[index] for index in self.generator.matrices]
         self._switched = False
         self.register_state_dict_post_hook(drop_places)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(keep_places)  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -170,7 +171,7 @@ def large_matrices(model: nn.Module, names: Sequence[str], dtype: torch.dtype) -
         if (p := model.get_parameter(name)).numel() >= LARGE
         and p.dtype is dtype
         and holders[p] == 1
-        and can_be_in_factors(model.get_submodule(name.rpartition(".")[0]), p)
+        and can_be_in_factors(model, name)
     ]
 
 
@@ -190,14 +191,13 @@ def can_stay_in_factors(model: nn.Module, names: Sequence[str], like: Tensor) ->
     """
     if torch.compiler.is_compiling() or not names or holds_compiled_code(model):
         return []
-    found = []
-    for name in names:
-        path, _, last = name.rpartition(".")
-        layer = model.get_submodule(path)
-        place = getattr(layer, last)
-        if place.dtype is like.dtype and place.device == like.device:
-            found += [name] if can_be_in_factors(layer, place) else []
-    return found
+    return [
+        name
+        for name in names
+        if (place := attrgetter(name)(model)).dtype is like.dtype
+        and place.device == like.device
+        and can_be_in_factors(model, name)
+    ]
 
 
 def tensors_at(

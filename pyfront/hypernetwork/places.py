@@ -64,8 +64,8 @@ def call_with(
     versions = _versions(given)
     with in_factors(model, factors) as changed:
         output = functional_call(model, tensors, args, kwargs, tie_weights=False)
-    for name in changed:
-        raise _refusal(name, "changes this parameter")
+    if changed:
+        raise _refusal(changed[0], "changes this parameter")
     _require_same({name: tensors[name] for name in given}, given, versions)
     _require_places(model, places)
     return output
