@@ -76,11 +76,11 @@ class ColumnsEngine(GradEngine):
         """
         m = len(losses)
         slopes = _forward(losses, params, replay) if replay else _recorded(losses, params)
-        gradient_of = self.gradient_of(losses, params)
+        gradients = self.gradients(losses, params, [True] * m)
         found, diagonal, norms = np.zeros((m, m)), np.zeros(m), np.zeros(m)
-        for task, (loss, name) in enumerate(zip(losses, names, strict=False)):
+        for task, name in enumerate(names[:m]):
             with explained(name):
-                row = gradient_of(loss, params, True)
+                row = next(gradients)
             check_reached(name, row)
             gradient = TaskGradients([as_real(row)])
             norms[task] = diagonal[task] = gradient.gramian()[0, 0]

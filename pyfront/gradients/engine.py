@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,12 +13,8 @@ from pyfront._utils.torch_private import GRAPH_ERRORS
 from pyfront.backend.task_gradients import Row
 from pyfront.gradients.losses import widened
 
-# ∂loss/∂θ for T parameters θ, None where the graph does not reach: (loss, θ, retain_graph)
-GradientOf: TypeAlias = "Callable[[Tensor, Sequence[Tensor], bool], Row]"
-
 __all__ = [
     "Engine",
-    "GradientOf",
     "NoParameterError",
     "accumulated",
     "check_reached",
@@ -68,16 +64,16 @@ class Engine(ABC):
             ValueError: a graph that has been freed, or that reaches none of ``params``.
         """
         rows: list[Row] = []
-        gradient_of = self.gradient_of(losses, params)
         names = [f"losses[{task}]" for task in range(len(losses))] if names is None else names
-        for task, loss in enumerate(losses):
-            keep = retain_graph or task + 1 < len(losses)
+        keep = [True] * (len(losses) - 1) + [retain_graph]
+        gradients = self.gradients(losses, params, keep)
+        for name, _ in zip(names, losses, strict=True):
             try:
-                row = gradient_of(loss, params, keep)
+                row = next(gradients)
             except RuntimeError as error:
-                explain(names[task], error)
+                explain(name, error)
                 raise
-            check_reached(names[task], row)
+            check_reached(name, row)
             rows.append(row if arrived is None else arrived(row))
             del row  # what has been averaged elsewhere is not needed here
         return rows
@@ -93,8 +89,16 @@ class Engine(ABC):
         return accumulated(losses, roots, params, retain_graph, self)
 
     @abstractmethod
-    def gradient_of(self, losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientOf:
-        """Return the function that gives the gradient of one of these losses."""
+    def gradients(
+        self, losses: Sequence[Tensor], params: Sequence[Tensor], keep: Sequence[bool]
+    ) -> Iterator[Row]:
+        """Return an iterator that makes one backward pass whenever it is asked for a gradient.
+
+        Args:
+            losses: m scalar tensors.
+            params: T tensors that require a gradient.
+            keep: whether each pass keeps the graph, m values.
+        """
 
     @abstractmethod
     def inputs(self, params: Sequence[Tensor]) -> list[Tensor] | None:

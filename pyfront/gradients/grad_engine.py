@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from pyfront.backend.task_gradients import Row
-from pyfront.gradients.engine import Engine, GradientOf, accumulated
-from pyfront.gradients.one_gradient import gradient_of
+from pyfront.gradients.engine import Engine, accumulated
+from pyfront.gradients.grad_passes import gradients
 
 __all__ = ["GradEngine"]
 
@@ -29,9 +29,11 @@ class GradEngine(Engine):
     def __init__(self, hooks: bool = True) -> None:
         self.hooks = hooks
 
-    def gradient_of(self, losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientOf:
-        """Return the fastest function that gives autograd's bits."""
-        return gradient_of(losses, params)
+    def gradients(
+        self, losses: Sequence[Tensor], params: Sequence[Tensor], keep: Sequence[bool]
+    ) -> Iterator[Row]:
+        """Return the fastest iterator that gives autograd's bits."""
+        return gradients(losses, params, keep)
 
     def inputs(self, params: Sequence[Tensor]) -> list[Tensor] | None:
         """Return the parameters, so that no other leaf collects a gradient."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from pyfront.backend.task_gradients import Row
-from pyfront.gradients.engine import Engine, GradientOf, accumulated
+from pyfront.gradients.engine import Engine, accumulated
 
 __all__ = ["StealEngine"]
 
@@ -19,13 +19,12 @@ class StealEngine(Engine):
     checkpoints = True
     stops_inside = False
 
-    def gradient_of(self, losses: Sequence[Tensor], params: Sequence[Tensor]) -> GradientOf:
-        """Return a function that takes what one ``backward`` accumulates."""
-
-        def gradient(loss: Tensor, params: Sequence[Tensor], retain_graph: bool) -> Row:
-            return accumulated([loss], None, params, retain_graph, self)
-
-        return gradient
+    def gradients(
+        self, losses: Sequence[Tensor], params: Sequence[Tensor], keep: Sequence[bool]
+    ) -> Iterator[Row]:
+        """Yield what each ``backward`` accumulates."""
+        for loss, kept in zip(losses, keep, strict=True):
+            yield accumulated([loss], None, params, kept, self)
 
     def inputs(self, params: Sequence[Tensor]) -> list[Tensor] | None:
         """Return None: a reentrant checkpoint refuses a list of inputs."""

@@ -10,9 +10,9 @@ from gradient_cases import CASES
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from pyfront.gradients import one_gradient
+from pyfront.gradients import grad_passes
 from pyfront.gradients.grad_engine import GradEngine
-from pyfront.gradients.one_gradient import gradient_of
+from pyfront.gradients.grad_passes import gradients
 
 
 def two_losses():
@@ -20,15 +20,18 @@ def two_losses():
     return [(p**2).sum(), p.exp().mean()], [p]
 
 
+def goes_to_the_engine(losses, params):
+    return grad_passes._are_plain((*losses, *params))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_short_way_gives_the_bits_of_autograd_grad(case):
     torch.manual_seed(0)
     losses, params = case()
-    gradient = gradient_of(losses, params)
-    assert gradient is not one_gradient._by_torch
-    for loss in losses:
+    assert goes_to_the_engine(losses, params)
+    rows = gradients(losses, params, [True] * len(losses))
+    for loss, found in zip(losses, rows, strict=True):
         expected = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
-        found = gradient(loss, params, True)
         assert len(found) == len(expected)
         for a, b in zip(found, expected, strict=True):
             assert (a is None) == (b is None)
@@ -40,25 +43,37 @@ def test_short_way_gives_the_bits_of_autograd_grad(case):
 def test_loss_of_one_element_keeps_its_shape():
     p = nn.Parameter(torch.randn(3))
     loss = (p**2).sum().reshape(1, 1)
-    (found,) = one_gradient._by_engine()(loss, [p], False)
+    ((found,),) = grad_passes._by_engine([loss], [p], [False])
     assert torch.equal(found, 2 * p)
 
 
 def test_losses_of_several_shapes_and_dtypes_each_get_a_root_of_their_own():
     p = nn.Parameter(torch.randn(3))
     losses = [(p**2).sum(), p.sum().reshape(1), p.exp().sum().double(), p.sum(), p[:1] * p[1]]
-    gradient = one_gradient._by_engine()
-    for loss in losses:
+    rows = grad_passes._by_engine(losses, [p], [True] * len(losses))
+    for loss, (found,) in zip(losses, rows, strict=True):
         (expected,) = torch.autograd.grad(loss, [p], retain_graph=True)
-        assert torch.equal(gradient(loss, [p], True)[0], expected)
+        assert torch.equal(found, expected)
 
 
 def test_keeps_the_graph_only_when_asked():
     (loss, _), params = two_losses()
-    one_gradient._by_engine()(loss, params, True)
-    one_gradient._by_engine()(loss, params, False)
+    rows = grad_passes._by_engine([loss] * 3, params, [True, False, False])
+    next(rows)
+    next(rows)
     with pytest.raises(RuntimeError, match="second time"):
-        one_gradient._by_engine()(loss, params, False)
+        next(rows)
+
+
+def test_a_pass_is_made_when_its_gradient_is_asked_for():
+    losses, params = two_losses()
+    made = []
+    losses[1].register_hook(made.append)
+    rows = gradients(losses, params, [True, False])
+    next(rows)
+    assert not made
+    next(rows)
+    assert len(made) == 1
 
 
 class Subclass(torch.Tensor):
@@ -73,7 +88,7 @@ class Subclass(torch.Tensor):
 def test_tensor_subclass_sees_the_call():
     p = torch.randn(4).as_subclass(Subclass).requires_grad_()
     losses = [(p**2).sum(), p.sum()]
-    assert gradient_of(losses, [p]) is one_gradient._by_torch
+    assert not goes_to_the_engine(losses, [p])
     Subclass.seen = ()
     GradEngine().rows(losses, [p], retain_graph=False)
     assert Subclass.seen.count(torch.autograd.grad) == 2
@@ -89,16 +104,16 @@ def test_mode_sees_the_call():
 
     losses, params = two_losses()
     with Mode():
-        assert gradient_of(losses, params) is one_gradient._by_torch
+        assert not goes_to_the_engine(losses, params)
         GradEngine().rows(losses, params, retain_graph=False)
     assert calls.count(torch.autograd.grad) == 2
-    assert gradient_of(losses, params) is not one_gradient._by_torch
+    assert goes_to_the_engine(losses, params)
 
 
 def test_autograds_log_gets_its_lines(caplog):
     losses, params = two_losses()
     with caplog.at_level(logging.DEBUG, logger="torch.autograd.graph"):
-        assert gradient_of(losses, params) is one_gradient._by_torch
+        assert not goes_to_the_engine(losses, params)
         try:
             GradEngine().rows(losses, params, retain_graph=False)
         except ModuleNotFoundError as error:
@@ -106,7 +121,7 @@ def test_autograds_log_gets_its_lines(caplog):
                 raise
             pytest.skip(f"the log of torch {torch.__version__} needs expecttest")
     assert "Executing" in caplog.text
-    assert gradient_of(losses, params) is not one_gradient._by_torch
+    assert goes_to_the_engine(losses, params)
 
 
 def raising(error):
@@ -118,19 +133,19 @@ def raising(error):
 
 @pytest.mark.parametrize("run", [raising(TypeError("signature")), lambda *a, **k: (None, None)])
 def test_engine_with_another_entry_is_not_used(monkeypatch, run):
-    monkeypatch.setattr(one_gradient, "engine_entry", lambda: run)
-    monkeypatch.setattr(one_gradient, "_engine", one_gradient._engine.__wrapped__)
-    assert one_gradient._engine() is None
+    monkeypatch.setattr(grad_passes, "engine_entry", lambda: run)
+    monkeypatch.setattr(grad_passes, "_engine", grad_passes._engine.__wrapped__)
+    assert grad_passes._engine() is None
     losses, params = two_losses()
-    assert gradient_of(losses, params) is one_gradient._by_torch
+    assert not goes_to_the_engine(losses, params)
     rows = GradEngine().rows(losses, params, retain_graph=False)
     assert torch.equal(rows[0][0], 2 * params[0])
 
 
-def test_importing_runs_no_one_gradient():
+def test_importing_makes_no_pass():
     """One before a fork would forbid those after it where there is a GPU."""
     code = (
-        "import pyfront; from pyfront.gradients import one_gradient;"
-        "assert one_gradient._engine.cache_info().currsize == 0"
+        "import pyfront; from pyfront.gradients import grad_passes;"
+        "assert grad_passes._engine.cache_info().currsize == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
