@@ -41,6 +41,10 @@ class GraphWalk {
   }
 
  private:
+  static py::str interned(const char* name) {
+    return py::reinterpret_steal<py::str>(PyUnicode_InternFromString(name));
+  }
+
   static py::object attribute(py::handle object, const py::str& name) {
     auto found = py::reinterpret_steal<py::object>(PyObject_GetAttr(object.ptr(), name.ptr()));
     if (!found) throw py::error_already_set();
@@ -59,7 +63,8 @@ class GraphWalk {
   }
 
   std::string wanted_, leaf_;
-  py::str grad_fn_{"grad_fn"}, next_functions_{"next_functions"};
+  // one object each for all walks: CPython remembers by it where a type has the attribute
+  py::str grad_fn_ = interned("grad_fn"), next_functions_ = interned("next_functions");
   std::unordered_set<PyObject*> seen_;
   std::vector<py::object> nodes_;
 };

@@ -71,14 +71,14 @@ class Processes:
             memory: of an earlier call, which the rows of this one may take; rows are in new memory
                 where None.
         """
-        return list(compute(lambda row: row))
+        return list(compute(tuple))  # as they are
 
     def squares(
         self, gradients: TaskGradients, inside: list[int] | None, outside: list[int] | None
     ) -> tuple[FloatArray, FloatArray]:
         """Return C over the blocks ``inside`` (None for all), and squared norms over both parts."""
         c, norms = local_squares(gradients, inside, outside)
-        return c, np.diagonal(c) + norms if outside else np.diagonal(c)
+        return c, c.diagonal() + norms if outside else c.diagonal()
 
     def mean(self, compute: Callable[[], FloatArray], size: int) -> FloatArray:
         """Return the mean over the processes of ``size`` numbers."""

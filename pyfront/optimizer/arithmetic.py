@@ -115,7 +115,7 @@ class Arithmetic(ABC):
         """Return the report once the direction has been looked at."""
 
     def cannot_overflow(self, weights: Numbers, norms: Numbers) -> bool:
-        """Return whether |d| ≤ Σ_j max(|w_j|, 1) ‖g_j‖ says that d is finite in every dtype."""
+        """Return whether |d| ≤ (1 + Σ_j |w_j|) Σ_j ‖g_j‖ says that d is finite in every dtype."""
         return False
 
     def poison(self, step: Step) -> Tensor | None:
@@ -159,11 +159,11 @@ class HostArithmetic(Arithmetic):
         return weights
 
     def cannot_overflow(self, weights: Numbers, norms: Numbers) -> bool:
-        """Return whether ‖g_j‖² and w, or the weight 1 of own gradients, say that d is finite."""
+        """Return whether ‖g_j‖² and w say that d is finite; 1 + is for own gradients' weight 1."""
         if self.processes.several:  # which must agree
             return False
-        pairs = zip(weights.tolist(), norms.tolist(), strict=True)
-        return bool(sum([max(abs(w), 1.0) * math.sqrt(n) for w, n in pairs]) < 65504.0)  # float16
+        largest = 1.0 + sum(map(abs, weights.tolist()))
+        return bool(largest * sum(map(math.sqrt, norms.tolist())) < 65504.0)  # float16
 
     def checked(self, step: Step, report: Report, direction: Row) -> Report:
         """Raise where the direction is not finite, before anything but ``.grad`` has changed."""
