@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend.task_gradients import Row, TaskGradients
+from pyfront.distributed.averaging import averaged_over_processes
 from pyfront.distributed.processes import Arrived, Memory, local_squares
-from pyfront.distributed.rows import averaged_rows
 from pyfront.distributed.together import Together
 
 __all__ = ["Replicas"]
@@ -46,7 +46,7 @@ class Replicas(Together):
         memory: Memory | None = None,
     ) -> list[Row]:
         """Average each row by asynchronous all-reduces of buckets."""
-        return averaged_rows(self, self.params, compute, count, roots, memory)
+        return averaged_over_processes(self, self.params, compute, count, roots, memory)
 
     def squares(
         self, gradients: TaskGradients, inside: list[int] | None, outside: list[int] | None

@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor, Replicate
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend.task_gradients import Row, TaskGradients
+from pyfront.distributed.averaging import averaged_over_processes
 from pyfront.distributed.processes import Arrived, Memory, local_squares
-from pyfront.distributed.rows import averaged_rows
 from pyfront.distributed.together import Together
 
 __all__ = ["Shards"]
@@ -81,7 +81,7 @@ class Shards(Together):
 
             params = [self.params[block] for block in self.plain]
             for row, means in zip(
-                rows, averaged_rows(self, params, plain_parts, count), strict=True
+                rows, averaged_over_processes(self, params, plain_parts, count), strict=True
             ):
                 for block, gradient in zip(self.plain, means, strict=True):
                     row[block] = gradient

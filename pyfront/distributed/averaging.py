@@ -21,7 +21,7 @@ from pyfront.backend.task_gradients import Row
 from pyfront.distributed.processes import Arrived, Memory
 from pyfront.distributed.together import Together, waiting
 
-__all__ = ["averaged_rows"]
+__all__ = ["averaged_over_processes"]
 
 LARGEST = 25 * 2**20  # bytes of a bucket, as DistributedDataParallel's
 SMALLEST = 2**20  # as the first one there
@@ -232,7 +232,7 @@ class _Moving:
         return found
 
 
-def averaged_rows(
+def averaged_over_processes(
     processes: Together,
     params: Sequence[Tensor],
     compute: Callable[[Arrived], Sequence[Row]],
