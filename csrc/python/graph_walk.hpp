@@ -42,7 +42,9 @@ class GraphWalk {
 
  private:
   static py::str interned(const char* name) {
-    return py::reinterpret_steal<py::str>(PyUnicode_InternFromString(name));
+    auto found = py::reinterpret_steal<py::str>(PyUnicode_InternFromString(name));
+    if (!found) throw py::error_already_set();
+    return found;
   }
 
   static py::object attribute(py::handle object, const py::str& name) {

@@ -1,4 +1,4 @@
-"""Task gradients that the core reads in place, and a direction written back into ``.grad``."""
+"""Task gradients that the core reads in place, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pyfront.backend import cuda as devices
 from pyfront.backend.sparse import Support, complex_values, on_one_support, real_values, summed
 
 __all__ = [
+    "Destination",
     "Row",
     "TaskGradients",
     "add_rows",
     "all_finite",
     "as_complex",
     "as_real",
-    "assign",
-    "direction_buffers",
     "largest_entry",
 ]
 
 Row: TypeAlias = Sequence[Tensor | None]
+Destination: TypeAlias = _core.TensorTable  # where a weighted sum of gradients is written
 
 
 class TaskGradients:
@@ -80,7 +80,7 @@ class TaskGradients:
 
     def destination(
         self, out: Sequence[Tensor | None], *, plain: bool = False
-    ) -> _core.TensorTable | None:
+    ) -> Destination | None:
         """Return ``out`` as what :meth:`combine` writes into, None where it cannot.
 
         It can where the tensors are laid out as the blocks, in memory of their own. With ``plain``
@@ -95,7 +95,7 @@ class TaskGradients:
         return _core.gramian(self.table, torch.get_num_threads())
 
     def combine(
-        self, weights: FloatArray | Tensor, out: _core.TensorTable | Sequence[Tensor | None]
+        self, weights: FloatArray | Tensor, out: Destination | Sequence[Tensor | None]
     ) -> None:
         """Write d = Jᵀ w into ``out``: T tensors laid out as :meth:`blocks`, or None.
 
@@ -159,63 +159,6 @@ def _copy(gradient: Tensor | None) -> Tensor | None:
     if gradient.layout is not torch.strided:
         gradient = gradient.to_dense()
     return gradient.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
-
-
-# ------------------------------------------------------------------------------------ back to .grad
-
-
-def direction_buffers(
-    gradients: TaskGradients, params: Sequence[Tensor]
-) -> tuple[list[Tensor | None], _core.TensorTable | None]:
-    """Return where d goes: a parameter's own ``.grad`` if its memory fits, else a new tensor.
-
-    That of a sparse block is new, and :meth:`TaskGradients.spread` makes it sparse. A CUDA graph
-    writes where it wrote when it was captured: into memory of its own. Where all are the
-    parameters' own, the second is what :meth:`TaskGradients.combine` writes into.
-    """
-    captured = devices.capturing(params[0].device)
-    supports = gradients.supports
-    own = [None if block in supports else p.grad for block, p in enumerate(params)]
-    if not captured and (destination := gradients.destination(own, plain=True)) is not None:
-        return own, destination
-    buffers: list[Tensor | None] = []
-    taken: set[int] = set()
-    for old, like in zip(own, gradients.blocks(), strict=True):
-        if like is None:
-            buffers.append(None)
-            continue
-        if old is None or captured or not _fits(old, like) or old.data_ptr() in taken:
-            old = torch.empty_like(like, requires_grad=False)
-        taken.add(old.data_ptr())
-        buffers.append(old)
-    return buffers, None
-
-
-def _fits(old: Tensor, like: Tensor) -> bool:
-    return (
-        type(old) is Tensor
-        and not old.requires_grad
-        and old.layout is torch.strided
-        and old.dtype is like.dtype
-        and old.shape == like.shape
-        and old.stride() == like.stride()
-    )
-
-
-def assign(params: Sequence[Tensor], direction: Sequence[Tensor | None]) -> None:
-    """Set ``.grad``, in the parameter's own dtype and layout; None where there is no direction."""
-    written = []
-    for p, d in zip(params, direction, strict=True):
-        if d is None:
-            p.grad = None
-        elif d is p.grad:
-            written.append(d)
-        else:
-            sparse = d.layout is not torch.strided
-            fits = sparse or (d.dtype is p.dtype and d.stride() == p.stride())
-            p.grad = d if fits else torch.empty_like(p, requires_grad=False).copy_(d)
-    if written:
-        torch.autograd.graph.increment_version(written)  # autograd does not see the core write
 
 
 def all_finite(tensors: Row) -> bool:

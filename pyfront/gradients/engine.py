@@ -65,18 +65,25 @@ class Engine(ABC):
         """
         rows: list[Row] = []
         names = [f"losses[{task}]" for task in range(len(losses))] if names is None else names
-        keep = [True] * (len(losses) - 1) + [retain_graph]
+        keep = [True] * (len(losses) - 1) + [bool(retain_graph)]
         gradients = self.gradients(losses, params, keep)
-        for name, _ in zip(names, losses, strict=True):
+        for task in range(len(losses)):
             try:
                 row = next(gradients)
+            except StopIteration as error:
+                raise self._miscounted(f"ended after {task} of {len(losses)} losses") from error
             except RuntimeError as error:
-                explain(name, error)
+                explain(names[task], error)
                 raise
-            check_reached(name, row)
+            check_reached(names[task], row)
             rows.append(row if arrived is None else arrived(row))
             del row  # what has been averaged elsewhere is not needed here
+        for _ in gradients:  # lets a generator end
+            raise self._miscounted(f"went on after {len(losses)} losses")
         return rows
+
+    def _miscounted(self, what: str) -> RuntimeError:
+        return RuntimeError(f"{type(self).__name__}.gradients: {what}")
 
     def weighted(
         self,
@@ -92,7 +99,7 @@ class Engine(ABC):
     def gradients(
         self, losses: Sequence[Tensor], params: Sequence[Tensor], keep: Sequence[bool]
     ) -> Iterator[Row]:
-        """Return an iterator that makes one backward pass whenever it is asked for a gradient.
+        """Return an iterator over m gradients that makes one backward pass whenever it is asked.
 
         Args:
             losses: m scalar tensors.

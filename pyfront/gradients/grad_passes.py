@@ -2,9 +2,7 @@
 
 :func:`torch.autograd.grad` checks every parameter and prepares what only logging and the threads of
 other devices need: a tenth of a step of a small model with several losses. Here the checks are made
-once for all m losses, the engine is called as :func:`torch.autograd.grad` calls it, and no Python
-runs between two passes: what a pass reads and writes has driven Python's own code and data out of
-the caches, so that a line there takes several times as long as elsewhere.
+once for all m losses, and the engine is called as :func:`torch.autograd.grad` calls it.
 """
 
 from __future__ import annotations
@@ -64,19 +62,8 @@ def _by_engine(
     gradient = functools.partial(run, accumulate_grad=False)
     create_graph, some_may_be_out_of_reach = repeat(False), repeat(True)
     inputs = repeat(tuple(params))
-    roots = zip(_ones_like(losses))
+    roots = zip(map(torch.ones_like, losses))  # one each: a hook may write into what it is given
     return map(gradient, zip(losses), roots, keep, create_graph, inputs, some_may_be_out_of_reach)
-
-
-def _ones_like(losses: Sequence[Tensor]) -> list[Tensor]:
-    """Return the gradient of each loss with respect to itself; most losses are alike."""
-    ones: list[Tensor] = []
-    one: Tensor | None = None
-    for loss in losses:
-        if one is None or one.dtype is not loss.dtype or one.shape != loss.shape:
-            one = torch.ones_like(loss)
-        ones.append(one)
-    return ones
 
 
 @functools.cache  # and not tried at import: a backward pass before a fork forbids those after it

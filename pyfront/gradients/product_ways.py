@@ -94,6 +94,12 @@ class Record:
         keep: bool,
     ) -> None:
         self.what = what
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+            self._record(losses, params, weights, keep)
+
+    def _record(
+        self, losses: Sequence[Tensor], params: Sequence[Tensor], weights: FloatArray, keep: bool
+    ) -> None:
         # one leaf a task: where the derivative of one is hidden, its leaf is not reached
         self.u = [
             torch.tensor(w, dtype=torch.float64, device="cpu", requires_grad=True)
@@ -106,7 +112,7 @@ class Record:
         ]
         # the record keeps what it needs itself: the losses' own graph can go at once, or the caller
         # who holds them would keep a step's activations during the next
-        with explained("losses"), supported(what), linear_record(*self.u):
+        with explained("losses"), supported(self.what), linear_record(*self.u):
             self.row = torch.autograd.grad(
                 wide, params, roots, create_graph=True, retain_graph=keep, allow_unused=True
             )

@@ -22,9 +22,8 @@ class StealEngine(Engine):
     def gradients(
         self, losses: Sequence[Tensor], params: Sequence[Tensor], keep: Sequence[bool]
     ) -> Iterator[Row]:
-        """Yield what each ``backward`` accumulates."""
-        for loss, kept in zip(losses, keep, strict=True):
-            yield accumulated([loss], None, params, kept, self)
+        """Return an iterator over what each ``backward`` accumulates."""
+        return map(lambda loss, kept: accumulated([loss], None, params, kept, self), losses, keep)
 
     def inputs(self, params: Sequence[Tensor]) -> list[Tensor] | None:
         """Return None: a reentrant checkpoint refuses a list of inputs."""

@@ -22,15 +22,10 @@ from pyfront.backend.cuda import Decision
 from pyfront.backend.task_gradients import (
     Row,
     TaskGradients,
-    add_rows,
     all_finite,
-    as_complex,
-    as_real,
-    direction_buffers,
     largest_entry,
 )
 from pyfront.distributed.processes import ALONE, Processes
-from pyfront.gradients.features import Split
 from pyfront.gradients.losses import loss_values, stacked
 from pyfront.optimizer.decision import finite_gramian, nonfinite, weigh
 from pyfront.optimizer.device_report import NONFINITE, OK, DeviceReport
@@ -44,8 +39,8 @@ __all__ = [
     "DecidesOnDevice",
     "DeviceArithmetic",
     "HostArithmetic",
+    "Numbers",
     "Squares",
-    "combined",
     "inside_of",
 ]
 
@@ -266,7 +261,7 @@ class DeviceArithmetic(Arithmetic):
         return report.unless_nan(0.0 * largest_entry(direction))
 
 
-# --------------------------------------------------------------------- what C is over, and d
+# ---------------------------------------------------------------------------- what C is over
 
 
 def parted(
@@ -292,41 +287,3 @@ def inside_of(blocks: int, outside: list[int]) -> list[int]:
             "shared part of the model if it is frozen, or set gramian_over='all'"
         )
     return inside
-
-
-def combined(
-    gradients: TaskGradients,
-    weights: Numbers,
-    params: Sequence[Tensor],
-    own: list[int] | None,
-    split: Split | None,
-    retain_graph: bool,
-    processes: Processes = ALONE,
-) -> Row:
-    """Return d = Jᵀ w, T tensors or None; the blocks ``own`` get their task's plain gradient.
-
-    Where the split is a bound, the trunk's part is one pass on from Σ_j w_j ∂l_j/∂z.
-    """
-    if split is None or not split.bound:
-        return _combined(gradients, weights, params, own)
-    count = len(params)
-    heads = _combined(gradients.select(range(count)), weights, params, own)
-    at_features = gradients.select(range(count, count + len(split.features)))
-    targets = [z for z in as_real([z.detach() for z in split.features]) if z is not None]
-    v = as_complex(_combined(at_features, weights, targets, None), split.features)
-    trunk = processes.averaged(lambda send: [send(split.trunk_gradient(v, retain_graph))], 1)[0]
-    return add_rows(as_complex(heads, params), trunk)
-
-
-def _combined(
-    gradients: TaskGradients, weights: Numbers, targets: Sequence[Tensor], own: list[int] | None
-) -> list[Tensor | None]:
-    out, destination = direction_buffers(gradients, targets)
-    if own is None:
-        gradients.combine(weights, out if destination is None else destination)
-        return gradients.spread(out)
-    shared = [block for block in range(len(targets)) if block not in own]
-    plain = weights * 0.0 + 1.0  # NaN stays
-    for blocks, w in ((shared, weights), (own, plain)):
-        gradients.select(blocks).combine(w, [out[block] for block in blocks])
-    return gradients.spread(out)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront.backend import cuda
-from pyfront.backend.task_gradients import Row, TaskGradients, as_complex, as_real, assign
+from pyfront.backend.task_gradients import Row, TaskGradients, as_complex, as_real
 from pyfront.distributed.processes import ALONE, Processes
 from pyfront.gradients.engine import weighted_gradient
 from pyfront.gradients.engines import keeps_rows
@@ -23,12 +23,12 @@ from pyfront.optimizer.arithmetic import (
     DeviceArithmetic,
     HostArithmetic,
     Squares,
-    combined,
 )
 from pyfront.optimizer.batch import Collected, check_finite, gather
 from pyfront.optimizer.call import Call
 from pyfront.optimizer.column_pass import column_pass
 from pyfront.optimizer.decision import observed
+from pyfront.optimizer.direction import assign, combined
 from pyfront.optimizer.graph_passes import engine_of, on_cuda, split_of, takes_one_pass
 from pyfront.optimizer.loop import warn_scaled_by_hand
 from pyfront.optimizer.method import Method

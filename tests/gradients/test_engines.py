@@ -6,8 +6,10 @@ from gradient_cases import CASES, reference
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pyfront.backend.task_gradients import TaskGradients, assign, direction_buffers
+from pyfront.backend.task_gradients import TaskGradients
 from pyfront.gradients.engines import ENGINES, choose_engine
+from pyfront.gradients.grad_engine import GradEngine
+from pyfront.optimizer.direction import assign, direction_buffers
 
 
 @pytest.mark.parametrize("engine", ["grad", "steal"])
@@ -106,3 +108,33 @@ def test_complex_gradients_are_refused_by_name():
     rows = ENGINES["grad"]().rows([(p.abs() ** 2).sum()], [p], retain_graph=False)
     with pytest.raises(TypeError, match=r"gradients\[0\]\[0\].*complex64"):
         TaskGradients(rows)
+
+
+class Odd(GradEngine):
+    """Gives another number of gradients than there are losses."""
+
+    name = "odd"
+    more, ended = 0, 0
+
+    def gradients(self, losses, params, keep):
+        chosen = [*losses, *losses[:1]][: len(losses) + self.more]
+        for loss in chosen:
+            yield torch.autograd.grad(loss, params, retain_graph=True)
+        Odd.ended += 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"), [(-1, "ended after 1 of 2 losses"), (1, "went on after 2 losses")]
+)
+def test_an_engine_that_miscounts_is_named(monkeypatch, more, message):
+    monkeypatch.setattr(Odd, "more", more)
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+    with pytest.raises(RuntimeError, match=rf"Odd\.gradients: {message}"):
+        Odd().rows([p[0] ** 2, p[1] ** 2], [p], retain_graph=False)
+
+
+def test_a_generator_comes_to_its_end():
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+    before = Odd.ended
+    assert len(Odd().rows([p[0] ** 2, p[1] ** 2], [p], retain_graph=False)) == 2
+    assert Odd.ended == before + 1

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from pyfront.gradients import grad_passes
 from pyfront.gradients.grad_engine import GradEngine
 from pyfront.gradients.grad_passes import gradients
+from pyfront.gradients.steal_engine import StealEngine
 
 
 def two_losses():
@@ -149,3 +150,18 @@ def test_importing_makes_no_pass():
         "assert grad_passes._engine.cache_info().currsize == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("engine", [GradEngine, StealEngine])
+def test_hook_that_writes_into_its_gradient_changes_no_other_task(engine):
+    """Torch advises against it and lets it happen; each pass begins with memory of its own."""
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def losses():
+        made = [p[0] ** 2, p[1] ** 2, (p**2).sum()]
+        for loss in made:
+            loss.register_hook(lambda g: g.mul_(3.0))
+        return made
+
+    rows = engine().rows(losses(), [p], retain_graph=False)
+    assert [row[0].tolist() for row in rows] == [[6.0, 0.0], [0.0, 12.0], [6.0, 12.0]]

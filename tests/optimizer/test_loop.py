@@ -1,5 +1,6 @@
 """Training loops that do something else than they mean to are told so."""
 
+import contextlib
 import copy
 import pickle
 import warnings
@@ -236,3 +237,29 @@ def test_weights_between_a_mean_and_a_sum_are_silent(r):
 
 def test_a_percentage_is_a_direction_for_other_methods():
     assert told(lambda: setting(lambda base: pyfront.EPO(base, [70, 30]))) == []
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda base: pyfront.MGDA(base),
+        lambda base: pyfront.MGDA(base, engine="steal"),
+        lambda base: pyfront.MGDA(base, engine="columns"),
+        lambda base: pyfront.SingleLoopMGDA(base),
+        lambda base: pyfront.PreferenceFeedback(base, [1.0, 2.0]),
+    ],
+    ids=["grad", "steal", "columns", "products", "losses"],
+)
+def test_a_step_does_not_depend_on_the_mode_it_is_made_in(make, mode):
+    def weights_in(mode):
+        p = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+        opt, seen = make(torch.optim.SGD([p], lr=0.1)), []
+        for _ in range(3):
+            losses = [(p**2).sum(), p.exp().sum()]
+            with mode():
+                seen.append(opt.backward(losses).weights.tolist())
+            opt.step()
+        return seen, p.tolist()
+
+    assert weights_in(mode) == weights_in(contextlib.nullcontext)

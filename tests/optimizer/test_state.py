@@ -255,7 +255,7 @@ def test_a_call_that_fails_after_the_decision_leaves_the_state(make, monkeypatch
         raise MemoryError("no room for the direction")
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr("pyfront.optimizer.arithmetic.direction_buffers", fails)
+        patch.setattr("pyfront.optimizer.direction.direction_buffers", fails)
         opt.backward(squares(x))
     assert opt.memory == before and torch.equal(x.grad, gradient)
     opt.backward(squares(x))
