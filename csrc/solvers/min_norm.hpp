@@ -8,7 +8,7 @@
 
 namespace pyfront {
 
-// minimise ½ wᵀCw + cᵀw over the simplex on the CPU (nearest_point.hpp has the method). Holds the
+// minimise ½ wᵀCw + cᵀw over the simplex on the CPU; the loop is in nearest_point.hpp. Holds the
 // workspace for m tasks: solving allocates nothing.
 class MinNormSolver {
  public:

@@ -48,9 +48,9 @@ class BackwardPass(Method):
 
         Running averages, phases and weights that follow the exact ones count every call; what a
         method trains (log-variances, GradNorm's weights) waits for the step. ``.grad`` is
-        overwritten, not added to; a parameter that no loss reaches gets None. Tensor hooks run;
-        post-accumulate hooks and module full-backward hooks run where a step costs one backward
-        pass, and under ``engine="steal"``.
+        overwritten, not added to; a parameter that no loss reaches gets None. Hooks of tensors and
+        modules run in every backward pass; post-accumulate hooks run where a step costs one pass,
+        and under ``engine="steal"``.
 
         Args:
             losses: m scalar tensors with a graph (None: no data for that task), or a 1-D tensor
