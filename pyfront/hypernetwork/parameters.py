@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
@@ -79,6 +79,7 @@ def generated_names(model: nn.Module, patterns: str | Sequence[str] | None) -> l
             raise ValueError("parameters: expected at least one pattern")
     for p in chosen:
         _require_usable(aliases[p][0], p)
+    _refuse_modules(model, chosen)
     return [names[0] for p, names in aliases.items() if p in chosen]
 
 
@@ -111,6 +112,23 @@ def _require_usable(name: str, p: Tensor) -> None:
     for index in (~values.isfinite()).nonzero()[:1].tolist():
         value = values[tuple(index)].item()
         raise ValueError(f"{name}{index or ''} = {value:g}: must be finite")
+
+
+def _refuse_modules(model: nn.Module, chosen: Collection[Tensor]) -> None:
+    """Raise a ``TypeError`` that names the first module whose weights cannot be generated."""
+    for name, module in model.named_modules():
+        if not any(p in chosen for p in module.parameters(recurse=False)):
+            continue
+        if getattr(module, "sparse", False) is True:
+            raise TypeError(
+                f"{name or 'model'}: has sparse gradients (sparse=True), which cannot go on into a "
+                "generated weight; set sparse=False, or leave it out with `parameters`"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"{name or 'model'}: is a TorchScript module, whose weights cannot be replaced; "
+                "give the module it was made of, or leave it out with `parameters`"
+            )
 
 
 class Start(NamedTuple):

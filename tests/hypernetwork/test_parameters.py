@@ -148,6 +148,22 @@ def test_modules_that_cannot_be_wrapped():
         pyfront.HyperNetwork(model, 2)
 
 
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_sparse_gradients_end_at_parameters_and_are_refused(kind):
+    model = nn.Sequential(kind(9, 4, sparse=True), nn.Linear(4, 2))
+    with pytest.raises(TypeError, match=r"^0: has sparse gradients \(sparse=True\)"):
+        pyfront.HyperNetwork(model, 2, plain=True)
+    net = pyfront.HyperNetwork(model, 2, parameters="1.*", plain=True)
+    net(torch.tensor([[1], [2]]), preference=[0.5, 0.5]).sum().backward()
+    assert net.model[0].weight.grad.is_sparse
+
+
+def test_a_torchscript_module_is_refused_by_name():
+    model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2))
+    with pytest.raises(TypeError, match=r"^0: is a TorchScript module"):
+        pyfront.HyperNetwork(model, 2, plain=True)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_model_that_is_not_finite_is_refused(value):
     model = Branches()
