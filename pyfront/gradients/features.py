@@ -29,7 +29,10 @@ def as_features(features: Features) -> list[Tensor]:
     Raises:
         TypeError, ValueError: the first bad one; it is named.
     """
-    found = [features] if isinstance(features, Tensor) else list(features)
+    found = [features] if isinstance(features, Tensor) else features
+    if not isinstance(found, (list, tuple)):
+        raise TypeError(f"features: expected tensors, got {type(features).__name__}")
+    found = list(found)
     if not found:
         raise ValueError("features: expected at least one tensor, got none")
     for index, z in enumerate(found):

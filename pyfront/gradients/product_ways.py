@@ -14,6 +14,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from pyfront._utils.arguments import FloatArray, vector
 from pyfront._utils.torch_private import preserved_versions
+from pyfront.backend.graph import has_reentrant_checkpoint
 from pyfront.backend.task_gradients import Row, as_real
 from pyfront.gradients.engine import Engine, check_reached, explained, weighted_gradient
 from pyfront.gradients.linear_record import linear_record
@@ -57,7 +58,7 @@ class DoubleBackward(Way):
 
     def direction(self) -> Row:
         """Record a backward pass in u."""
-        if not self.engine.stops_inside:
+        if not self.engine.stops_inside and has_reentrant_checkpoint(self.losses):
             raise unsupported(
                 "double_backward", "a reentrant checkpoint cannot be differentiated twice"
             )

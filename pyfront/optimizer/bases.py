@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from pyfront.optimizer.optimizer_list import OptimizerList
 
@@ -15,6 +17,7 @@ __all__ = [
     "has_two_phases",
     "name_of",
     "needs_closure",
+    "refuse_direction",
     "refuse_layouts",
     "refuse_two_phases",
 ]
@@ -80,8 +83,15 @@ def refuse_two_phases(base: torch.optim.Optimizer) -> None:
         )
 
 
-def refuse_layouts(base: torch.optim.Optimizer) -> None:
-    """Raise where an optimizer of torch does not take a ``.grad`` as it is laid out.
+def refuse_layouts(
+    base: torch.optim.Optimizer,
+    gradient_of: Callable[[Tensor], Tensor | None] = operator.attrgetter("grad"),
+) -> None:
+    """Raise where an optimizer of torch does not take a gradient as it is laid out.
+
+    Args:
+        base: makes the step.
+        gradient_of: from a parameter to what is or will be its ``.grad``.
 
     Raises:
         TypeError: a dense one for SparseAdam, a sparse one for Adam and its like, before any of
@@ -93,7 +103,7 @@ def refuse_layouts(base: torch.optim.Optimizer) -> None:
             continue
         takes_sparse = kind == "SparseAdam"
         params = [p for group in one.param_groups for p in group["params"]]
-        sparse = [None if (gradient := p.grad) is None else gradient.is_sparse for p in params]
+        sparse = [None if (g := gradient_of(p)) is None else g.is_sparse for p in params]
         if (not takes_sparse) in sparse:
             index = sparse.index(not takes_sparse)
             found, advice = DENSE if takes_sparse else SPARSE
@@ -101,3 +111,13 @@ def refuse_layouts(base: torch.optim.Optimizer) -> None:
                 f"step: {kind} takes no {found} gradient, and that of its parameter {index} (shape "
                 f"{list(params[index].shape)}) is {found}; {advice}"
             )
+
+
+def refuse_direction(
+    base: torch.optim.Optimizer,
+    params: Sequence[Tensor],
+    direction: Sequence[Tensor | None],
+) -> None:
+    """Raise as :func:`refuse_layouts` does, for what is to be the parameters' ``.grad``."""
+    of = dict(zip(map(id, params), direction, strict=True))
+    refuse_layouts(base, lambda p: of.get(id(p)))

@@ -51,12 +51,14 @@ class Collected(NamedTuple):
         values: their unscaled losses, where the step's arithmetic keeps them.
         unit: the gradient scaler's factor on the rows.
         presence: these tasks.
+        params: the parameters that the rows are of.
     """
 
     rows: list[Row]
     values: FloatArray | Tensor
     unit: float
     presence: Presence
+    params: list[Tensor]
 
     def values_plus(self, values: FloatArray | Tensor, places: Sequence[int]) -> list[Any]:
         """Return the sums of the losses, and further values as they are."""

@@ -14,6 +14,7 @@ from pyfront.gradients.columns_engine import ColumnsEngine
 from pyfront.gradients.engine import weighted_gradient
 from pyfront.optimizer.arithmetic import Squares, inside_of
 from pyfront.optimizer.roles import left_out
+from pyfront.optimizer.step_parts import own_blocks
 from pyfront.report import Report
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def column_pass(step: Step) -> tuple[Report, Row]:
     _refuse_what_needs_rows(step)
     losses = batch.losses[: batch.tasks]
     patterns = _patterns(losses, step.params)
-    own = step.own_blocks(patterns)
+    own = own_blocks(step, patterns)
     outside = left_out(method.gramian_over, own, step.parameters)
     inside = inside_of(len(step.params), outside) if outside else None
     if step.call.replay is not None:

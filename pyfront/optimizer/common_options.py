@@ -66,6 +66,18 @@ class TakesCommonOptions(RemembersTasks):
             setattr(self, name, value)
 
     @property
+    def keeps_weights(self) -> bool:
+        """Whether weights of one step are used at later ones: averaged, or as they are.
+
+        Example:
+            >>> import pyfront
+            >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+            >>> pyfront.MGDA(torch.optim.SGD([x], lr=0.1), every=2).keeps_weights
+            True
+        """
+        return self.weight_smoothing > 0.0 or self.every > 1
+
+    @property
     def gramian_over(self) -> str | ParameterValues[bool]:
         """The parameters that C is over: ``"all"``, ``"shared"``, or which are named.
 

@@ -39,7 +39,10 @@ def finite_gramian(step: Step, c: FloatArray, norms: FloatArray) -> FloatArray:
     task = int(np.flatnonzero(~np.isfinite(norms))[0])
     value = f" = {np.asarray(step.values)[task]:g}" if task < m else ""
     name = [*step.presence.names(), "fixed"][task]
-    raise ValueError(f"{name}{value}: its gradient is not finite (squared norm {norms[task]:g})")
+    raise ValueError(
+        f"{name}{value}: its gradient is not finite, or longer than 1e154 (squared norm "
+        f"{norms[task]:g})"
+    )
 
 
 def weigh(step: Step, c: FloatArray | None) -> Report:
@@ -94,7 +97,7 @@ def _decided(step: Step, c: FloatArray | None) -> Report:
     else:
         weights = torch.from_numpy(np.array(memory["weights"]))
         report = Report(weights=weights, status=method.status_between_decisions())
-    if (s > 0.0 or method.every > 1) and not step.one_off:
+    if method.keeps_weights and not step.one_off:
         memory.update(weights=weights.tolist(), age=memory.get("age", 0) + 1)
     return replace(
         report,

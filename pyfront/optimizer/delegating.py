@@ -158,7 +158,10 @@ class DelegatingOptimizer(HasMemory):
             >>> x.grad is None
             True
         """
-        self.base.zero_grad(set_to_none)
+        if set_to_none:
+            self.base.zero_grad()  # bases in torch's old form take no argument
+        else:
+            self.base.zero_grad(set_to_none=False)
 
     # --------------------------------------------------------------------------------- checkpoints
 

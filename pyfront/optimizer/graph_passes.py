@@ -10,6 +10,7 @@ from torch import Tensor
 from pyfront.gradients.engine import Engine
 from pyfront.gradients.engines import choose_engine, refuse_reentrant_checkpoint
 from pyfront.gradients.features import Split, as_features
+from pyfront.optimizer.roles import same_tensors
 
 if TYPE_CHECKING:
     from pyfront.optimizer.method import Method
@@ -49,8 +50,9 @@ def engine_of(step: Step) -> Engine:
     """
     shared, processes = step.method._shared, step.processes
     places, count = step.presence
-    seen, before = shared.values.get("reaching", (frozenset(), count))
-    looked = step.one_pass and (count != before or not seen.issuperset(places))
+    seen, before, params = shared.values.get("reaching", (frozenset(), count, ()))
+    same = before == count and same_tensors(params, step.params)
+    looked = step.one_pass and not (same and seen.issuperset(places))
     engine = choose_engine(
         step.method.engine,
         step.batch.losses,
@@ -61,8 +63,8 @@ def engine_of(step: Step) -> Engine:
         sharded=processes.sharded,
     )
     if looked:
-        seen = seen.union(places) if count == before else frozenset(places)
-        shared.values["reaching"] = seen, count
+        seen = seen.union(places) if same else frozenset(places)
+        shared.values["reaching"] = seen, count, step.params
     return engine
 
 

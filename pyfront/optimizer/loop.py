@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["check_gradients", "refuse_what_needs_losses", "warn_scaled_by_hand"]
 
 
-def check_gradients(optimizer: DelegatingOptimizer) -> None:
+def check_gradients(optimizer: DelegatingOptimizer, *, decided: bool) -> None:
     """Look at what ``.grad`` is before the base's step uses it.
+
+    Args:
+        optimizer: makes the step.
+        decided: in this call, which has looked at the layout of the direction.
 
     Raises:
         RuntimeError: it is still scaled by the scaler that ``backward`` was given.
@@ -34,7 +38,8 @@ def check_gradients(optimizer: DelegatingOptimizer) -> None:
     """
     shared = optimizer._shared
     _check_unscaled(shared.scaler)
-    refuse_layouts(optimizer.base)
+    if not decided:
+        refuse_layouts(optimizer.base)
     if shared.scalars.arrived:
         _check_finite(optimizer)
     elif not (shared.scalars.filled or shared.warned):

@@ -112,8 +112,8 @@ class MultiTaskOptimizer(BackwardPass):
         where the scalar is the weighted sum of the losses with their graph: decisions that need no
         task gradient, and parameters with tensor hooks, at one pass more.
 
-        Where gradients are disabled, as in validation, nothing is decided: the value is that of the
-        last report's weights, or the mean before the first.
+        Where gradients are disabled, as in validation, nothing is decided: the value is at the
+        weights that each task had when it had data last, or the mean before the first report.
 
         Args:
             losses, preference, fixed, features, share: as for :meth:`backward`; no callable.
@@ -153,7 +153,7 @@ class MultiTaskOptimizer(BackwardPass):
             raise TypeError("losses: scalarize() takes the losses, step() takes a closure")
         call = call_by_position(losses, self.tasks, self.num_tasks, **given)
         if not torch.is_grad_enabled():
-            return value_without_graph(call.losses, self.report, call.fixed)
+            return value_without_graph(call.losses, self._shared, call.fixed)
         scalars = self._shared.scalars
         processes = self.processes()
         with self._shared.one_decision("scalarize"), errors_by_name(call.tasks):
@@ -207,7 +207,11 @@ class MultiTaskOptimizer(BackwardPass):
                 step = Step(self, call, processes, whole=False)
             step = step.meet()
             rows = row_passes(step, lambda row: row)  # averaged with the last ones
-            self._shared.collected = Collected(rows, step.values, step.batch.unit, step.presence)
+            self._shared.collected = Collected(
+                rows, step.values, step.batch.unit, step.presence, step.params
+            )
+            if call.tasks is not None:
+                self.memory["tasks"] = list(call.tasks)  # those of the batches to come
 
     @overload  # type: ignore[override]
     def step(self, closure: None = None) -> None: ...
@@ -270,10 +274,11 @@ class MultiTaskOptimizer(BackwardPass):
             report = self.backward(losses, **options)
         else:
             refuse_what_needs_losses(options, self._shared.collected)
-        check_gradients(self)
-        self._shared.scalars.take_step()
+        check_gradients(self, decided=report is not None)
+        self._shared.scalars.refuse_forgotten()
         with measured(self):
             self.base.step()
+        self._shared.scalars.forget()
         self._shared.scaler = None
         self.take_learned()
         return report

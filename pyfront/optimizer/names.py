@@ -61,6 +61,8 @@ def losses_by_position(
         return losses, tasks
     if isinstance(losses, Mapping):
         if tasks is None:
+            if not losses:
+                raise ValueError("losses: expected at least one loss, got none")
             tasks = check_tasks(tuple(losses))
         return by_position("losses", losses, tasks), tasks
     if isinstance(losses, Tensor) and losses.dim() == 0:

@@ -92,8 +92,6 @@ def _with_collected(step: Step, arrived: Arrived) -> Arrived:
         before, factor = next(waiting, (None, 1.0))
         if before is None:
             return arrived(row)
-        if len(before) != len(row):
-            raise ValueError("losses: the parameters have changed since accumulate()")
         if factor != 1.0:
             before = [None if g is None else factor * g for g in before]
         return arrived(add_rows(before, row))

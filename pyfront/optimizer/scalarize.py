@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from pyfront._utils.torch_private import has_hooks, outside_compile
 from pyfront.gradients.losses import widened
 from pyfront.optimizer.batch import Losses
+from pyfront.optimizer.shared import Shared
 from pyfront.report import Report
 
 if TYPE_CHECKING:
@@ -65,12 +66,13 @@ def scalar_of(step: Step, arrived: Callable[[], None]) -> tuple[Tensor, Report]:
     return scalar, report
 
 
-def value_without_graph(losses: Losses, report: Report | None, fixed: Tensor | None) -> Tensor:
+def value_without_graph(losses: Losses, shared: Shared, fixed: Tensor | None) -> Tensor:
     """Return Σ_j w_j l_j + fixed where gradients are disabled, as in validation.
 
     Args:
         losses: m scalar tensors or None, or a 1-D tensor [m].
-        report: its weights are used; the mean where None.
+        shared: knows the weights that each task had when it had data last; one that never had any
+            counts as the mean of the others, and so do all before the first report.
         fixed: a further loss, or None.
 
     Raises:
@@ -81,13 +83,27 @@ def value_without_graph(losses: Losses, report: Report | None, fixed: Tensor | N
     there = [(task, loss) for task, loss in enumerate(values) if loss is not None]
     if not there:
         raise ValueError("losses: all are None; there is no value")
-    weights = [1.0 / len(there)] * m if report is None else report.weights.tolist()
+    weights = _last_weights(shared) or [1.0 / len(there)] * m
     if len(weights) != m:
         raise ValueError(f"losses: expected {len(weights)} as in the last report, got {m}")
     wide = widened([loss for _, loss in there])
     terms = [weights[task] * loss for (task, _), loss in zip(there, wide, strict=True)]
     total: Tensor = sum(terms if fixed is None else [*terms, fixed])  # type: ignore[assignment]
     return total.reshape(())
+
+
+def _last_weights(shared: Shared) -> list[float]:
+    """Return the weight that each task had when it had data last, [m]; nothing before a report."""
+    if shared.report is None:
+        return []
+    tasks = range(len(shared.report.weights))
+    reports = [shared.earlier.get(task, shared.report) for task in tasks]
+    weights = [
+        report.weights[task].item() if report is not None and len(report.weights) > task else None
+        for task, report in zip(tasks, reports, strict=True)
+    ]
+    known = [w for w in weights if w is not None]
+    return [sum(known) / len(known) if w is None else w for w in weights]
 
 
 class _Direction(torch.autograd.Function):

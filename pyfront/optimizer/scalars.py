@@ -61,26 +61,26 @@ class Scalars:
         if not self.waiting and not self.arrived:
             return
         state = "waits for its backward()" if self.waiting else "has put its direction into .grad"
-        self._forget()
+        self.forget()
         raise ValueError(
             f"{caller}: a scalar of scalarize() {state} and no step has followed; use one of both "
             f"in a step, or call {caller}() again to go on without the scalar"
         )
 
-    def take_step(self) -> None:
-        """Begin anew for the next step.
+    def refuse_forgotten(self) -> None:
+        """Raise where no direction has come of what was decided; the scalars are then forgotten.
 
         Raises:
             ValueError: scalars were handed out, and none of them had its backward pass.
         """
-        forgotten = self.waiting and not self.arrived
-        self._forget()
-        if forgotten:
+        if self.waiting and not self.arrived:
+            self.forget()
             raise ValueError(
                 "step: scalarize() has decided, but no backward() of its scalar has run since the "
                 "last step or zero_grad(); write opt.scalarize(losses).backward() before opt.step()"
             )
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Begin anew: the step has been taken, or the scalars are not to be."""
         self.waiting, self.learned = 0, None
         self.clear()

@@ -19,6 +19,7 @@ class Shared:
         options: values of the :class:`~pyfront.optimizer.options.Option` attributes.
         memory: the method's state: what JSON knows, with names as keys.
         report: the last report.
+        earlier: for each task without data in it, the last report in which it had some, or None.
         engine: the name of the engine of the last decision, or None.
         collected: task gradients of micro-batches that wait for the last one.
         scalars: what ``scalarize`` has handed out since the last step.
@@ -37,6 +38,7 @@ class Shared:
         self.options: dict[str, Any] = {}
         self.memory: Memory = {"method": method}
         self.report: Any = None
+        self.earlier: dict[int, Any] = {}
         self.engine: str | None = None
         self.collected: Any = None
         self.scalars = Scalars()

@@ -24,6 +24,7 @@ from pyfront.optimizer.arithmetic import (
     HostArithmetic,
     Squares,
 )
+from pyfront.optimizer.bases import refuse_direction
 from pyfront.optimizer.batch import Collected, check_finite, gather
 from pyfront.optimizer.call import Call
 from pyfront.optimizer.column_pass import column_pass
@@ -34,15 +35,16 @@ from pyfront.optimizer.loop import warn_scaled_by_hand
 from pyfront.optimizer.method import Method
 from pyfront.optimizer.product_pass import product_pass
 from pyfront.optimizer.rises import KeptGradients, gradients_to_keep
-from pyfront.optimizer.roles import (
-    ParameterValues,
-    left_out,
-    owners_after,
-    parameters_of,
-    task_specific,
-)
+from pyfront.optimizer.roles import ParameterValues, left_out, parameters_of
 from pyfront.optimizer.row_passes import averaged_rows
-from pyfront.optimizer.step_parts import goal_of_all, goal_present, presence_of, second_of
+from pyfront.optimizer.step_parts import (
+    goal_of_all,
+    goal_present,
+    own_blocks,
+    presence_of,
+    reports_with_data,
+    second_of,
+)
 from pyfront.report import Report
 
 __all__ = ["Step"]
@@ -153,22 +155,32 @@ class Step:
         return report, direction
 
     def commit(self, report: Report, direction: Row) -> Report:
-        """Take over memory and direction, where alone anything changes; return the report."""
+        """Take over memory and direction, where alone anything changes; return the report.
+
+        Raises:
+            TypeError: the base does not take the direction, sparse or dense as it is.
+        """
+        direction = self.processes.placed(self.params, direction)
+        refuse_direction(self.method.base, self.params, direction)
         for p in self.parameters:
             if not p.requires_grad:
                 p.grad = None  # a frozen parameter must not move on an old direction
-        assign(self.params, self.processes.placed(self.params, direction))
+        assign(self.params, direction)
         return self.commit_decision(report)
 
     def commit_decision(self, report: Report) -> Report:
         """Take over memory, roles and report; ``.grad`` stays as it is."""
         method = self.method
+        if not (self.one_off or method.keeps_weights):
+            for name in ("weights", "age"):  # too old to go on from when the option is set again
+                self.memory.pop(name, None)
         method.memory = self.memory
         if self.owners is not None:
             method._shared.values["owners"] = self.owners
         shared = method._shared
         shared.collected, shared.kept, shared.engine = None, self.kept, self.engine.name
         shared.scaler = self.call.scaler if self.overwrites else None
+        shared.earlier = reports_with_data(self.presence, shared.earlier, method.report)
         report = report.for_all(*self.presence)
         if self.call.tasks is not None:
             method.memory["tasks"] = list(self.call.tasks)
@@ -188,7 +200,7 @@ class Step:
         rows = self.rows()
         self.kept = gradients_to_keep(self, rows)
         gradients = TaskGradients(rows)
-        own = self.own_blocks(gradients.rows[: self.tasks])
+        own = own_blocks(self, gradients.rows[: self.tasks])
         outside = left_out(self.method.gramian_over, own, self.parameters)
         if self.method.upper_bound:
             outside = list(range(len(self.params)))
@@ -276,7 +288,7 @@ class Step:
         method = self.method
         if not isinstance(method, DecidesOnDevice) or not method.decides_on_device:
             return False
-        if method.weight_smoothing > 0.0 or method.every > 1:  # weights are kept on the host
+        if method.keeps_weights:  # on the host
             return False
         if method.per_task and not self.presence.complete:  # so is what waits for absent tasks
             return False
@@ -313,19 +325,6 @@ class Step:
             kept = method.memory_among(method.memory, self.presence).get("weights", [])
         known = len(kept) == self.tasks > 0 and not any(map(math.isnan, kept))
         return not known or self.one_off or method.memory["age"] % method.every == 0
-
-    def own_blocks(self, rows: Sequence[Row]) -> list[int] | None:
-        """Return the blocks of task-specific parameters, or None if no option asks for them."""
-        method = self.method
-        if method.gramian_over != "shared" and method.task_gradients == "weighted":
-            return None
-        known: ParameterValues[int] = method._shared.values.get("owners", ParameterValues())
-        rows = [row[: len(self.params)] for row in rows]  # features may follow
-        owners = owners_after(
-            known.of(self.parameters), self.parameters, rows, self.presence.places
-        )
-        self.owners = ParameterValues(owners, self.parameters)
-        return task_specific(owners, method.param_groups)
 
     def weights_with_fixed(self, report: Report) -> FloatArray | Tensor:
         """Return the weights of a report, and 1 for the fixed loss if there is one."""

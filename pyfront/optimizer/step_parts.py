@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, require
+from pyfront.backend.task_gradients import Row
 from pyfront.gradients.losses import loss_values, losses_present
 from pyfront.optimizer.agreement import NO_DATA
 from pyfront.optimizer.presence import Presence
+from pyfront.optimizer.roles import ParameterValues, owners_after, same_tensors, task_specific
+from pyfront.report import Report
 
 if TYPE_CHECKING:
     from pyfront.optimizer.step import Step
 
-__all__ = ["goal_of_all", "goal_present", "presence_of", "second_of"]
+__all__ = [
+    "goal_of_all",
+    "goal_present",
+    "own_blocks",
+    "presence_of",
+    "reports_with_data",
+    "second_of",
+]
 
 
 def presence_of(step: Step) -> Presence:
     """Return which tasks have data, here or in micro-batches before.
 
     Raises:
-        ValueError: none has, or in several processes others than in micro-batches before.
+        ValueError: none has, or in several processes others than in micro-batches before; or the
+            micro-batches were of other parameters.
     """
     presence = step.batch.presence
     if step.collected is not None:
+        if not same_tensors(step.collected.params, step.params):
+            raise ValueError("losses: the parameters have changed since accumulate()")
         before = step.collected.presence
         if step.processes.several and before != presence:
             raise ValueError(
@@ -86,3 +100,31 @@ def second_of(step: Step) -> list[Tensor] | None:
         require("second", values, places=places)
     step.sound &= bool(np.isfinite(values).all())
     return second
+
+
+def own_blocks(step: Step, rows: Sequence[Row]) -> list[int] | None:
+    """Return the blocks of task-specific parameters, or None if no option asks for them."""
+    method, parameters = step.method, step.parameters
+    if method.gramian_over != "shared" and method.task_gradients == "weighted":
+        return None
+    known: ParameterValues[int] = method._shared.values.get("owners", ParameterValues())
+    rows = [row[: len(step.params)] for row in rows]  # features may follow
+    owners = owners_after(known.of(parameters), parameters, rows, step.presence.places)
+    step.owners = ParameterValues(owners, parameters)
+    return task_specific(owners, method.param_groups)
+
+
+def reports_with_data(
+    presence: Presence, earlier: dict[int, Report | None], last: Report | None
+) -> dict[int, Report | None]:
+    """Return, for each task without data in this call, the last report in which it had some.
+
+    Args:
+        presence: of this call.
+        earlier: the same for the call before.
+        last: the report of the call before.
+    """
+    if presence.complete:
+        return {}
+    absent = set(range(presence.tasks)).difference(presence.places)
+    return {task: earlier.get(task, last) for task in absent}

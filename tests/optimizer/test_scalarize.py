@@ -61,8 +61,6 @@ def test_every_method_is_tested():
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("name", ["epo", "MGDA", "uncertainty", "SingleLoopMGDA", "ferero"])
 def test_options_change_nothing(two_heads, name, option):
-    if option == "steal" and METHODS[name] in (METHODS["SingleLoopMGDA"], METHODS["ferero"]):
-        pytest.skip("products cannot be taken by engine='steal'")
     both_ways(two_heads, lambda base: METHODS[name](base, **OPTIONS[option]))
 
 

@@ -284,3 +284,23 @@ def test_errors_of_products_name_the_place_among_all_tasks():
     batches = iter(range(10))
     with pytest.raises(ValueError, match=r"closure: losses\[1\] was .* when called again"):
         opt.step(lambda: net.losses(next(batches), [1, 2]))
+
+
+def test_a_value_without_graph_counts_tasks_that_the_last_batch_did_not_have():
+    p = torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+    opt = pyfront.LinearScalarization(torch.optim.SGD([p], lr=0.1), [0.5, 0.3, 0.2])
+
+    def value():
+        with torch.no_grad():
+            return opt.scalarize([torch.tensor(x) for x in (1.0, 10.0, 100.0)]).item()
+
+    opt.step([p[0], None, None])
+    assert value() == pytest.approx(0.5 * 111.0)  # no weight of the others is known
+    opt.step([p[0], p[1], None])
+    assert value() == pytest.approx(0.5 + 3.0 + 40.0)
+    opt.step([p[0], p[1], p[2]])
+    opt.step([None, p[1], None])
+    assert value() == pytest.approx(0.5 + 3.0 + 20.0)
+    again = copy.deepcopy(opt)
+    with torch.no_grad():
+        assert again.scalarize(torch.ones(3)).item() == pytest.approx(1.0)
