@@ -27,7 +27,7 @@ import torch.distributed as dist
 
 import pyfront
 from pyfront.backend.task_gradients import TaskGradients
-from pyfront.distributed import rows
+from pyfront.distributed import averaging
 
 M, WEIGHTS = processes.M, [0.5, 0.3, 0.2]
 WAYS = ["all-reduce", "between passes", "all-to-all", "reduce_scatter_tensor"]
@@ -39,7 +39,7 @@ class Scattered:
     def __init__(self, params, losses, base, way):
         self.params, self.losses, self.base, self.way = params, losses, base, way
         self.world = dist.get_world_size()
-        self.blocks = [bucket.blocks for bucket in rows.buckets_of(params)]
+        self.blocks = [bucket.blocks for bucket in averaging.buckets_of(params)]
         self.place = {block: place for place, found in enumerate(self.blocks) for block in found}
 
     def __call__(self):
@@ -115,9 +115,10 @@ def measured(rank, world, rounds, batch):
     opt.step(losses())
 
     def between():
-        size, rows.SMALLEST = rows.SMALLEST, rows.LARGEST  # a row of this model is one bucket
+        size = averaging.SMALLEST
+        averaging.SMALLEST = averaging.LARGEST  # a row of this model is one bucket
         opt.step(losses())
-        rows.SMALLEST = size
+        averaging.SMALLEST = size
 
     scattered = [Scattered(params, losses, base, way) for way in WAYS[2:]]
     steps = [lambda: opt.step(losses()), between, *scattered]

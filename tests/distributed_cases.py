@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 import pyfront
-from pyfront.distributed import rows
+from pyfront.distributed import averaging
 
 STEPS, BATCH = 12, 16
 
@@ -212,7 +212,7 @@ def same(found, expected):
 
 def small_buckets():
     """Let a row of these small models travel in several buckets, and so within its pass."""
-    rows.SMALLEST = 1
+    averaging.SMALLEST = 1
 
 
 def ddp(rank, world, names):

@@ -10,7 +10,7 @@ from torch import nn
 
 import pyfront
 from pyfront._utils.torch_private import backward_pass
-from pyfront.distributed import rows
+from pyfront.distributed import averaging
 
 
 class Sending:
@@ -32,7 +32,7 @@ class Sending:
 
 def places(rank, world):
     """Return where each method's buckets were sent, and how many a row has."""
-    rows.SMALLEST = 1
+    averaging.SMALLEST = 1
     found = {}
     for method in ("MGDA", "PreferenceFeedback", "SingleLoopMGDA"):
         model = ThreeHeads()
@@ -42,12 +42,12 @@ def places(rank, world):
             with Sending() as sent:
                 opt.step(losses)
         found[method] = sent
-    return found, len(rows.buckets_of(list(ThreeHeads().parameters())))
+    return found, len(averaging.buckets_of(list(ThreeHeads().parameters())))
 
 
 def left_alone(rank, world):
     """Return what has hooks after two steps, how often one ran, and buckets of copies."""
-    rows.SMALLEST = 1
+    averaging.SMALLEST = 1
     model = ThreeHeads()
     seen = []
     model.trunk.weight.register_hook(lambda gradient: seen.append(gradient.clone()))
@@ -90,7 +90,7 @@ class Nested(nn.Module):
 
 def nested(rank, world):
     """Return the parameters after training where backward passes run inside backward passes."""
-    rows.SMALLEST = 1
+    averaging.SMALLEST = 1
     model = Nested()
     opt = pyfront.MGDA(sgd(model.parameters()))
     if world > 1:
@@ -115,10 +115,10 @@ class Wide(nn.Module):
 
 def heads_of_others(rank, world):
     """Return where buckets were sent of which a pass reaches no parameter, or some."""
-    rows.SMALLEST = 1
+    averaging.SMALLEST = 1
     torch.manual_seed(0)
     model = Wide()
     opt = pyfront.MGDA(sgd(model.parameters()), process_group=dist.group.WORLD)
     with Sending() as sent:
         opt.step(model(part(batches()[0].float(), rank, world)))
-    return sent, len(rows.buckets_of(list(model.parameters())))
+    return sent, len(averaging.buckets_of(list(model.parameters())))
