@@ -97,7 +97,7 @@ def refuse_layouts(
         TypeError: a dense one for SparseAdam, a sparse one for Adam and its like, before any of
             several optimizers has made its step.
     """
-    for one in base.bases if isinstance(base, OptimizerList) else [base]:
+    for one in _all(base):
         kind, ours = type(one).__name__, type(one).__module__.startswith("torch.optim")
         if not ours or not (kind == "SparseAdam" or kind in DENSE_ALONE):
             continue
@@ -119,5 +119,12 @@ def refuse_direction(
     direction: Sequence[Tensor | None],
 ) -> None:
     """Raise as :func:`refuse_layouts` does, for what is to be the parameters' ``.grad``."""
+    dense = not any([d is not None and d.is_sparse for d in direction])
+    if dense and not any([type(one).__name__ == "SparseAdam" for one in _all(base)]):
+        return  # which every other base takes
     of = dict(zip(map(id, params), direction, strict=True))
     refuse_layouts(base, lambda p: of.get(id(p)))
+
+
+def _all(base: torch.optim.Optimizer) -> Sequence[torch.optim.Optimizer]:
+    return base.bases if isinstance(base, OptimizerList) else [base]
