@@ -62,7 +62,8 @@ def _by_engine(
     gradient = functools.partial(run, accumulate_grad=False)
     create_graph, some_may_be_out_of_reach = repeat(False), repeat(True)
     inputs = repeat(tuple(params))
-    roots = zip(map(torch.ones_like, losses))  # one each: a hook may write into what it is given
+    # a root each, since a hook may write into what it is given
+    roots = zip([torch.ones_like(loss) for loss in losses])
     return map(gradient, zip(losses), roots, keep, create_graph, inputs, some_may_be_out_of_reach)
 
 
