@@ -73,6 +73,11 @@ class TaskGradients:
             for block, task in enumerate(self.table.first_tasks)
         ]
 
+    def sparse_blocks(self) -> list[bool | None]:
+        """Return whether Jᵀ w is sparse in each block; None where it has none."""
+        reached = enumerate(self.table.first_tasks)
+        return [None if task < 0 else block in self.supports for block, task in reached]
+
     @property
     def device(self) -> torch.device:
         """Where the gradients are; the CPU where there is none."""

@@ -7,7 +7,7 @@ on ∂l_j/∂z alone and goes on from z once, with Σ_j w_j ∂l_j/∂z.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -29,10 +29,9 @@ def as_features(features: Features) -> list[Tensor]:
     Raises:
         TypeError, ValueError: the first bad one; it is named.
     """
-    found = [features] if isinstance(features, Tensor) else features
-    if not isinstance(found, (list, tuple)):
+    if not isinstance(features, Iterable):
         raise TypeError(f"features: expected tensors, got {type(features).__name__}")
-    found = list(found)
+    found = [features] if isinstance(features, Tensor) else list(features)
     if not found:
         raise ValueError("features: expected at least one tensor, got none")
     for index, z in enumerate(found):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray
 from pyfront._utils.torch_private import COMPILED_NODE, CONVERSION_NODE
+from pyfront._utils.weakly import Weakly
 from pyfront.backend.graph import graph_nodes, reaches
 from pyfront.backend.sparse import inner
 from pyfront.backend.task_gradients import Row, as_real
@@ -47,21 +48,26 @@ class Verified:
 
     def __init__(self) -> None:
         self.tasks = 0
+        self.params = Weakly()
         self.kinds: frozenset[str] = frozenset()
         self.flat = False  # a loss has no derivative to see, and rightly so: look every time
         self.differentiates = False  # the closure, see Replay
 
-    def due(self, losses: Sequence[Tensor]) -> bool:
+    def due(self, losses: Sequence[Tensor], params: Sequence[Tensor]) -> bool:
         """Whether a product of these losses is to be verified by a backward pass."""
         kinds = _kinds(losses)
         if COMPILED_NODE in kinds:  # its buffers serve a single pass
             return False
-        return self.flat or len(losses) != self.tasks or not kinds <= self.kinds
+        return self.flat or not (self._same(losses, params) and kinds <= self.kinds)
 
-    def note(self, losses: Sequence[Tensor], flat: bool) -> None:
+    def note(self, losses: Sequence[Tensor], params: Sequence[Tensor], flat: bool) -> None:
         """Remember that a product of these losses has passed."""
-        self.kinds = _kinds(losses) | (self.kinds if len(losses) == self.tasks else frozenset())
-        self.tasks, self.flat = len(losses), flat
+        before = self.kinds if self._same(losses, params) else frozenset[str]()
+        self.kinds = _kinds(losses) | before
+        self.tasks, self.params, self.flat = len(losses), Weakly(params), flat
+
+    def _same(self, losses: Sequence[Tensor], params: Sequence[Tensor]) -> bool:
+        return len(losses) == self.tasks and self.params.are(params)
 
 
 def _kinds(losses: Sequence[Tensor]) -> frozenset[str]:

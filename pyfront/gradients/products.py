@@ -101,7 +101,7 @@ def gramian_product(
     weights = vector("v", v, len(roots))
     require("v", weights)
     known = Verified() if verified is None else verified
-    due = products != "difference" and known.due(roots)
+    due = products != "difference" and known.due(roots, params)
     keep = retain_graph or due
     way: Way = (
         DoubleBackward(roots, params, weights, engine, keep)
@@ -123,7 +123,7 @@ def gramian_product(
     if along is None:
         check_norm(products, values, direction, weights, errors)
     if due and np.isfinite(values).all():
-        known.note(roots, way.flat)
+        known.note(roots, params, way.flat)
     return Product(values, direction)
 
 

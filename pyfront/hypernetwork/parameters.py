@@ -116,10 +116,17 @@ def _require_usable(name: str, p: Tensor) -> None:
 
 def _refuse_modules(model: nn.Module, chosen: Collection[Tensor]) -> None:
     """Raise a ``TypeError`` that names the first module whose weights cannot be generated."""
+    dense = {  # in one of its places, and so is the sum of its gradients
+        p
+        for module in model.modules()
+        if not _is_sparse(module)
+        for p in module.parameters(recurse=False)
+    }
     for name, module in model.named_modules():
-        if not any(p in chosen for p in module.parameters(recurse=False)):
+        generated = [p for p in module.parameters(recurse=False) if p in chosen]
+        if not generated:
             continue
-        if getattr(module, "sparse", False) is True:
+        if _is_sparse(module) and not dense.issuperset(generated):
             raise TypeError(
                 f"{name or 'model'}: has sparse gradients (sparse=True), which cannot go on into a "
                 "generated weight; set sparse=False, or leave it out with `parameters`"
@@ -129,6 +136,10 @@ def _refuse_modules(model: nn.Module, chosen: Collection[Tensor]) -> None:
                 f"{name or 'model'}: is a TorchScript module, whose weights cannot be replaced; "
                 "give the module it was made of, or leave it out with `parameters`"
             )
+
+
+def _is_sparse(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse
 
 
 class Start(NamedTuple):

@@ -112,7 +112,9 @@ class BackwardPass(Method):
         found = found if replay is None else replay.losses
         processes = self.processes()
         with processes.entering():
-            call = call_by_position(found, self.tasks, self.num_tasks, replay=replay, **given)
+            call = call_by_position(
+                found, self.known_tasks(), self.num_tasks, replay=replay, **given
+            )
         with self._shared.one_decision("backward"), errors_by_name(call.tasks):
             with processes.entering():
                 self._shared.scalars.refuse_before("backward")

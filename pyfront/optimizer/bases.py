@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -83,15 +82,19 @@ def refuse_two_phases(base: torch.optim.Optimizer) -> None:
         )
 
 
+def _has_sparse_gradient(p: Tensor) -> bool | None:
+    return None if p.grad is None else p.grad.is_sparse
+
+
 def refuse_layouts(
     base: torch.optim.Optimizer,
-    gradient_of: Callable[[Tensor], Tensor | None] = operator.attrgetter("grad"),
+    is_sparse: Callable[[Tensor], bool | None] = _has_sparse_gradient,
 ) -> None:
     """Raise where an optimizer of torch does not take a gradient as it is laid out.
 
     Args:
         base: makes the step.
-        gradient_of: from a parameter to what is or will be its ``.grad``.
+        is_sparse: whether a parameter's gradient is; None where it has none.
 
     Raises:
         TypeError: a dense one for SparseAdam, a sparse one for Adam and its like, before any of
@@ -103,7 +106,7 @@ def refuse_layouts(
             continue
         takes_sparse = kind == "SparseAdam"
         params = [p for group in one.param_groups for p in group["params"]]
-        sparse = [None if (g := gradient_of(p)) is None else g.is_sparse for p in params]
+        sparse = [is_sparse(p) for p in params]
         if (not takes_sparse) in sparse:
             index = sparse.index(not takes_sparse)
             found, advice = DENSE if takes_sparse else SPARSE
@@ -114,16 +117,18 @@ def refuse_layouts(
 
 
 def refuse_direction(
-    base: torch.optim.Optimizer,
-    params: Sequence[Tensor],
-    direction: Sequence[Tensor | None],
+    base: torch.optim.Optimizer, params: Sequence[Tensor], sparse: Sequence[bool | None]
 ) -> None:
-    """Raise as :func:`refuse_layouts` does, for what is to be the parameters' ``.grad``."""
-    dense = not any([d is not None and d.is_sparse for d in direction])
-    if dense and not any([type(one).__name__ == "SparseAdam" for one in _all(base)]):
-        return  # which every other base takes
-    of = dict(zip(map(id, params), direction, strict=True))
-    refuse_layouts(base, lambda p: of.get(id(p)))
+    """Raise as :func:`refuse_layouts` does, for what is to be the parameters' ``.grad``.
+
+    Args:
+        base: makes the step.
+        params: T parameters.
+        sparse: whether the direction is sparse there, T values; None where there is none.
+    """
+    if True in sparse or any([type(one).__name__ == "SparseAdam" for one in _all(base)]):
+        of = dict(zip(map(id, params), sparse, strict=False))
+        refuse_layouts(base, lambda p: of.get(id(p)))
 
 
 def _all(base: torch.optim.Optimizer) -> Sequence[torch.optim.Optimizer]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.arguments import FloatArray, require
+from pyfront._utils.weakly import Weakly
 from pyfront.backend.task_gradients import Row
 from pyfront.gradients.losses import as_losses, losses_present
 from pyfront.optimizer.presence import Presence
@@ -52,13 +53,15 @@ class Collected(NamedTuple):
         unit: the gradient scaler's factor on the rows.
         presence: these tasks.
         params: the parameters that the rows are of.
+        tasks: the names of all tasks, as the losses had them, or None.
     """
 
     rows: list[Row]
     values: FloatArray | Tensor
     unit: float
     presence: Presence
-    params: list[Tensor]
+    params: Weakly
+    tasks: tuple[str, ...] | None
 
     def values_plus(self, values: FloatArray | Tensor, places: Sequence[int]) -> list[Any]:
         """Return the sums of the losses, and further values as they are."""

@@ -62,7 +62,8 @@ def weigh(step: Step, c: FloatArray | None) -> Report:
         return report
     step.memory = after
     if method.makes_up_for_absence():
-        report = _made_up_for(step, report)
+        return _made_up_for(step, report)
+    step.memory.pop("presence", None)  # of steps that did
     return report
 
 

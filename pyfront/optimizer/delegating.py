@@ -10,7 +10,7 @@ import torch
 
 from pyfront.optimizer.bases import Base, has_two_phases, name_of, needs_closure
 from pyfront.optimizer.memory import HasMemory
-from pyfront.optimizer.optimizer_list import HOOKS, OptimizerList
+from pyfront.optimizer.optimizer_list import HOOKS, OptimizerList, clear_gradients
 from pyfront.optimizer.shared import Memory, Shared
 
 __all__ = ["MEMORY", "DelegatingOptimizer", "Memory"]
@@ -158,10 +158,7 @@ class DelegatingOptimizer(HasMemory):
             >>> x.grad is None
             True
         """
-        if set_to_none:
-            self.base.zero_grad()  # bases in torch's old form take no argument
-        else:
-            self.base.zero_grad(set_to_none=False)
+        clear_gradients(self.base, set_to_none)
 
     # --------------------------------------------------------------------------------- checkpoints
 

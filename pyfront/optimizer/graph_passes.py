@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from pyfront._utils.weakly import Weakly
 from pyfront.gradients.engine import Engine
 from pyfront.gradients.engines import choose_engine, refuse_reentrant_checkpoint
 from pyfront.gradients.features import Split, as_features
-from pyfront.optimizer.roles import same_tensors
 
 if TYPE_CHECKING:
     from pyfront.optimizer.method import Method
@@ -50,8 +50,8 @@ def engine_of(step: Step) -> Engine:
     """
     shared, processes = step.method._shared, step.processes
     places, count = step.presence
-    seen, before, params = shared.values.get("reaching", (frozenset(), count, ()))
-    same = before == count and same_tensors(params, step.params)
+    seen, before, params = shared.values.get("reaching", (frozenset(), count, Weakly()))
+    same = before == count and params.are(step.params)
     looked = step.one_pass and not (same and seen.issuperset(places))
     engine = choose_engine(
         step.method.engine,
@@ -64,7 +64,7 @@ def engine_of(step: Step) -> Engine:
     )
     if looked:
         seen = seen.union(places) if same else frozenset(places)
-        shared.values["reaching"] = seen, count, step.params
+        shared.values["reaching"] = seen, count, Weakly(step.params)
     return engine
 
 

@@ -11,6 +11,7 @@ from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, requir
 from pyfront.distributed.choose import processes_of
 from pyfront.distributed.processes import Processes
 from pyfront.optimizer.bases import Base, name_of
+from pyfront.optimizer.batch import Collected
 from pyfront.optimizer.common_options import Needs
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.explain import explanation
@@ -257,6 +258,11 @@ class Method(HasPreference, ABC):
               kept between steps: nothing
         """
         return explanation(self)
+
+    def known_tasks(self) -> tuple[str, ...] | None:
+        """Return the names of the tasks; before the first step those of its micro-batches."""
+        collected: Collected | None = self._shared.collected
+        return self.tasks or (None if collected is None else collected.tasks)
 
     def processes(self) -> Processes:
         """Return the processes that train this optimizer's model."""

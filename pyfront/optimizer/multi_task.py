@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyfront._utils.torch_private import outside_compile
+from pyfront._utils.weakly import Weakly
 from pyfront.gradients.features import Features
 from pyfront.optimizer.agreement import Share
 from pyfront.optimizer.backward import BackwardPass, Closure
@@ -151,7 +152,7 @@ class MultiTaskOptimizer(BackwardPass):
     def _scalarized(self, losses: Any, **given: Any) -> Tensor:
         if callable(losses) and not isinstance(losses, Tensor):
             raise TypeError("losses: scalarize() takes the losses, step() takes a closure")
-        call = call_by_position(losses, self.tasks, self.num_tasks, **given)
+        call = call_by_position(losses, self.known_tasks(), self.num_tasks, **given)
         if not torch.is_grad_enabled():
             return value_without_graph(call.losses, self._shared, call.fixed)
         scalars = self._shared.scalars
@@ -199,7 +200,7 @@ class MultiTaskOptimizer(BackwardPass):
             >>> x.grad.tolist()
             [1.0, 2.0]
         """
-        call = call_by_position(losses, self.tasks, self.num_tasks, scaler=scaler)
+        call = call_by_position(losses, self.known_tasks(), self.num_tasks, scaler=scaler)
         processes = self.processes()
         with self._shared.one_decision("accumulate"), errors_by_name(call.tasks):
             with processes.entering():
@@ -208,10 +209,13 @@ class MultiTaskOptimizer(BackwardPass):
             step = step.meet()
             rows = row_passes(step, lambda row: row)  # averaged with the last ones
             self._shared.collected = Collected(
-                rows, step.values, step.batch.unit, step.presence, step.params
+                rows,
+                step.values,
+                step.batch.unit,
+                step.presence,
+                Weakly(step.params),
+                call.tasks,
             )
-            if call.tasks is not None:
-                self.memory["tasks"] = list(call.tasks)  # those of the batches to come
 
     @overload  # type: ignore[override]
     def step(self, closure: None = None) -> None: ...

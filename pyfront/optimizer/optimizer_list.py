@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
@@ -24,6 +25,14 @@ HOOKS = (
 )
 
 Group = dict[str, Any]
+
+
+def clear_gradients(base: torch.optim.Optimizer, set_to_none: bool) -> None:
+    """Clear every ``.grad`` by the optimizer's own ``zero_grad``, which once took no argument."""
+    if inspect.signature(base.zero_grad).parameters:
+        base.zero_grad(set_to_none)
+    else:
+        base.zero_grad()
 
 
 class OptimizerList(torch.optim.Optimizer):
@@ -167,7 +176,7 @@ class OptimizerList(torch.optim.Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear ``.grad`` of every parameter."""
         for base in self.bases:
-            base.zero_grad(set_to_none)
+            clear_gradients(base, set_to_none)
 
     def _registered(self, name: str) -> list[Callable[..., Any]]:
         return list(self._hooks.get(name, {}).values())

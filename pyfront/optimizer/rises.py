@@ -65,7 +65,7 @@ def measured(method: Method) -> AbstractContextManager[None]:
     """
     shared = method._shared
     kept: KeptGradients | None = shared.kept
-    shared.kept = shared.changes = None
+    shared.changes = None
     return nullcontext() if kept is None else _compared(method, kept)
 
 
@@ -78,7 +78,8 @@ def _compared(method: Method, kept: KeptGradients) -> Iterator[None]:
     local = method.processes().local
     targets = [p.detach() for p in local(kept.params)]
     before = [p.clone() if r else None for p, r in zip(targets, reached, strict=True)]
-    yield
+    yield  # where the base raises, the gradients wait for another try
+    shared.kept = None
     changes = _changes(method, kept, targets, before)
     shared.changes = np.full(kept.presence.tasks, np.nan)
     shared.changes[kept.presence.places] = changes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
@@ -21,7 +20,6 @@ __all__ = [
     "left_out",
     "owners_after",
     "parameters_of",
-    "same_tensors",
     "task_specific",
 ]
 
@@ -34,11 +32,6 @@ SHARED = -1  # in place of the task that a parameter belongs to
 def parameters_of(param_groups: Sequence[dict[str, Any]]) -> list[Tensor]:
     """Return the parameters of all groups, in their order."""
     return [p for group in param_groups for p in group["params"]]
-
-
-def same_tensors(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Return whether these are the same objects in the same order."""
-    return len(a) == len(b) and all(map(operator.is_, a, b))
 
 
 def distinct_parameters(param_groups: Sequence[dict[str, Any]]) -> list[Tensor]:

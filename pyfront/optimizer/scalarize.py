@@ -94,10 +94,10 @@ def value_without_graph(losses: Losses, shared: Shared, fixed: Tensor | None) ->
 
 def _last_weights(shared: Shared) -> list[float]:
     """Return the weight that each task had when it had data last, [m]; nothing before a report."""
-    if shared.report is None:
+    if shared.solved is None:
         return []
-    tasks = range(len(shared.report.weights))
-    reports = [shared.earlier.get(task, shared.report) for task in tasks]
+    tasks = range(len(shared.solved.weights))
+    reports = [shared.earlier.get(task, shared.solved) for task in tasks]
     weights = [
         report.weights[task].item() if report is not None and len(report.weights) > task else None
         for task, report in zip(tasks, reports, strict=True)

@@ -19,7 +19,8 @@ class Shared:
         options: values of the :class:`~pyfront.optimizer.options.Option` attributes.
         memory: the method's state: what JSON knows, with names as keys.
         report: the last report.
-        earlier: for each task without data in it, the last report in which it had some, or None.
+        solved: the last report whose weights are finite, as far as the host knows.
+        earlier: for each task without data in that, the one in which it had some last, or None.
         engine: the name of the engine of the last decision, or None.
         collected: task gradients of micro-batches that wait for the last one.
         scalars: what ``scalarize`` has handed out since the last step.
@@ -30,6 +31,7 @@ class Shared:
         scaler: the gradient scaler by which ``backward`` has left ``.grad`` scaled, or None.
         warned: a step without a decision has been warned of.
         lock: held by the thread that is in a call.
+        call: the name of that call, or None; of the outermost where one makes another.
         deciding: a decision is under way.
         presence: the tasks that have data in the decision under way, or None.
     """
@@ -38,6 +40,7 @@ class Shared:
         self.options: dict[str, Any] = {}
         self.memory: Memory = {"method": method}
         self.report: Any = None
+        self.solved: Any = None
         self.earlier: dict[int, Any] = {}
         self.engine: str | None = None
         self.collected: Any = None
@@ -49,12 +52,13 @@ class Shared:
         self.scaler: Any = None
         self.warned = False
         self.lock = threading.RLock()
+        self.call: str | None = None
         self.deciding = False
         self.presence: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         # what belongs to a call that is not finished, or to processes that are running now
-        left_out = dict.fromkeys(("collected", "kept", "scaler", "lock"))
+        left_out = dict.fromkeys(("collected", "kept", "scaler", "lock", "call"))
         options = {**self.options, "process_group": self.options.get("process_group") and None}
         copied = {"scalars": self.scalars.copied(), "options": options, "deciding": False}
         return {**self.__dict__, **left_out, **copied, "buckets": {}}
@@ -84,7 +88,7 @@ class Shared:
 class Alone:
     """A time in which no other thread may be in a call."""
 
-    __slots__ = ("name", "shared")
+    __slots__ = ("name", "outer", "shared")
 
     def __init__(self, shared: Shared, name: str) -> None:
         self.shared, self.name = shared, name
@@ -95,8 +99,11 @@ class Alone:
                 f"{self.name}: another thread is in a call of this optimizer; one optimizer serves "
                 "one thread at a time"
             )
+        self.outer = self.shared.call
+        self.shared.call = self.outer or self.name
 
     def __exit__(self, *error: object) -> None:
+        self.shared.call = self.outer
         self.shared.lock.release()
 
 
@@ -108,7 +115,7 @@ class OneDecision(Alone):
     def __enter__(self) -> None:
         super().__enter__()
         if self.shared.deciding:
-            self.shared.lock.release()
+            super().__exit__()
             raise RuntimeError(
                 f"{self.name}: a decision of this optimizer is under way, and its closure or a "
                 "hook asks for another one"
@@ -117,4 +124,4 @@ class OneDecision(Alone):
 
     def __exit__(self, *error: object) -> None:
         self.shared.deciding = False
-        self.shared.lock.release()
+        super().__exit__()

@@ -42,7 +42,7 @@ from pyfront.optimizer.step_parts import (
     goal_present,
     own_blocks,
     presence_of,
-    reports_with_data,
+    remember_weights,
     second_of,
 )
 from pyfront.report import Report
@@ -138,7 +138,11 @@ class Step:
     # --------------------------------------------------------------------------------- the sequence
 
     def run(self) -> tuple[Report, Row]:
-        """Return the decision, and the direction that is fit to be ``.grad``."""
+        """Return the decision, and the direction that is fit to be ``.grad``.
+
+        Raises:
+            TypeError: the base of a step does not take the direction, sparse or dense as it is.
+        """
         if self.one_pass:
             report = self.decided(None)
             if self.method.needs == "products":
@@ -146,26 +150,22 @@ class Step:
             else:
                 direction = self.weighted_pass(report)
             report = self.arithmetic.checked(self, report, direction)
+            self._refuse_layout([None if d is None else d.is_sparse for d in direction])
         elif self.engine.keeps_rows:
             report, direction = self._by_rows()
         else:
             report, direction = column_pass(self)
+            self._refuse_layout([None if d is None else d.is_sparse for d in direction])
         if self.method.needs == "products":
             report = observed(self, report)
         return report, direction
 
     def commit(self, report: Report, direction: Row) -> Report:
-        """Take over memory and direction, where alone anything changes; return the report.
-
-        Raises:
-            TypeError: the base does not take the direction, sparse or dense as it is.
-        """
-        direction = self.processes.placed(self.params, direction)
-        refuse_direction(self.method.base, self.params, direction)
+        """Take over memory and direction, where alone anything changes; return the report."""
         for p in self.parameters:
             if not p.requires_grad:
                 p.grad = None  # a frozen parameter must not move on an old direction
-        assign(self.params, direction)
+        assign(self.params, self.processes.placed(self.params, direction))
         return self.commit_decision(report)
 
     def commit_decision(self, report: Report) -> Report:
@@ -180,8 +180,8 @@ class Step:
         shared = method._shared
         shared.collected, shared.kept, shared.engine = None, self.kept, self.engine.name
         shared.scaler = self.call.scaler if self.overwrites else None
-        shared.earlier = reports_with_data(self.presence, shared.earlier, method.report)
         report = report.for_all(*self.presence)
+        remember_weights(shared, report, self.presence)
         if self.call.tasks is not None:
             method.memory["tasks"] = list(self.call.tasks)
             report.name_tasks(self.call.tasks)
@@ -200,6 +200,7 @@ class Step:
         rows = self.rows()
         self.kept = gradients_to_keep(self, rows)
         gradients = TaskGradients(rows)
+        self._refuse_layout(gradients.sparse_blocks())  # before d is written
         own = own_blocks(self, gradients.rows[: self.tasks])
         outside = left_out(self.method.gramian_over, own, self.parameters)
         if self.method.upper_bound:
@@ -221,6 +222,10 @@ class Step:
         if self.split is None and self.arithmetic.cannot_overflow(weights, squares.norms):
             return report, direction
         return self.arithmetic.checked(self, report, direction), direction
+
+    def _refuse_layout(self, sparse: Sequence[bool | None]) -> None:
+        if self.method._shared.call == "step":  # else the caller may still change the direction
+            refuse_direction(self.method.base, self.params, sparse)
 
     def weighted_pass(self, report: Report) -> Row:
         """Return Σ_j w_j g_j with the fixed loss by one backward pass."""

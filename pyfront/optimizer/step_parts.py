@@ -12,8 +12,10 @@ from pyfront._utils.arguments import FloatArray, require
 from pyfront.backend.task_gradients import Row
 from pyfront.gradients.losses import loss_values, losses_present
 from pyfront.optimizer.agreement import NO_DATA
+from pyfront.optimizer.device_report import DeviceReport
 from pyfront.optimizer.presence import Presence
-from pyfront.optimizer.roles import ParameterValues, owners_after, same_tensors, task_specific
+from pyfront.optimizer.roles import ParameterValues, owners_after, task_specific
+from pyfront.optimizer.shared import Shared
 from pyfront.report import Report
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ __all__ = [
     "goal_present",
     "own_blocks",
     "presence_of",
-    "reports_with_data",
+    "remember_weights",
     "second_of",
 ]
 
@@ -38,7 +40,7 @@ def presence_of(step: Step) -> Presence:
     """
     presence = step.batch.presence
     if step.collected is not None:
-        if not same_tensors(step.collected.params, step.params):
+        if not step.collected.params.are(step.params):
             raise ValueError("losses: the parameters have changed since accumulate()")
         before = step.collected.presence
         if step.processes.several and before != presence:
@@ -114,17 +116,13 @@ def own_blocks(step: Step, rows: Sequence[Row]) -> list[int] | None:
     return task_specific(owners, method.param_groups)
 
 
-def reports_with_data(
-    presence: Presence, earlier: dict[int, Report | None], last: Report | None
-) -> dict[int, Report | None]:
-    """Return, for each task without data in this call, the last report in which it had some.
+def remember_weights(shared: Shared, report: Report, presence: Presence) -> None:
+    """Keep the report for its weights, and for each task without data the one that it was in last.
 
-    Args:
-        presence: of this call.
-        earlier: the same for the call before.
-        last: the report of the call before.
+    On a device nobody looks at the status here.
     """
-    if presence.complete:
-        return {}
-    absent = set(range(presence.tasks)).difference(presence.places)
-    return {task: earlier.get(task, last) for task in absent}
+    if not isinstance(report, DeviceReport) and report.status == "nonfinite":
+        return
+    absent = () if presence.complete else set(range(presence.tasks)).difference(presence.places)
+    shared.earlier = {task: shared.earlier.get(task, shared.solved) for task in absent}
+    shared.solved = report

@@ -182,9 +182,10 @@ def test_a_task_without_a_slope_along_d_is_not_refused(name, products):
         )
         size = max(values.abs().max().item(), 1.0)
         assert np.abs(product.values - values.numpy()).max() < 1e-2 * size
-    verified = pickle.loads(pickle.dumps(verified))
     again = products == "double_backward" and name in ("round", "zero by rule")
-    assert products == "difference" or verified.due(compute(x, y)) == again
+    assert products == "difference" or verified.due(compute(x, y), [x, y]) == again
+    assert verified.due(compute(x, y), [x])  # of other parameters
+    assert pickle.loads(pickle.dumps(verified)).due(compute(x, y), [x, y])  # perhaps of others
 
 
 def test_a_loss_that_reaches_no_parameter_has_the_product_zero():
@@ -219,8 +220,9 @@ def test_a_hook_that_scales_gradients_is_a_part_of_the_losses():
 def test_the_buffers_of_a_compiled_model_are_not_needed_twice():
     net = Many(2)
     trunk = torch.compile(net.trunk, backend="aot_eager")
-    assert not Verified().due([trunk(net.x).sum(), net.trunk(net.x).sum()])
-    assert Verified().due([net.trunk(net.x).sum()])
+    params = list(net.parameters())
+    assert not Verified().due([trunk(net.x).sum(), net.trunk(net.x).sum()], params)
+    assert Verified().due([net.trunk(net.x).sum()], params)
 
 
 def test_forward_mode_in_two_threads_says_so():

@@ -158,6 +158,25 @@ def test_sparse_gradients_end_at_parameters_and_are_refused(kind):
     assert net.model[0].weight.grad.is_sparse
 
 
+def test_a_table_that_is_tied_to_a_dense_layer_is_generated():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(2, 5, bias=False)
+            self.table = nn.Embedding(5, 2, sparse=True)
+            self.table.weight = self.out.weight
+
+        def forward(self, i):
+            return self.out(self.table(i))
+
+    class Pruned(nn.Linear):
+        sparse = True  # of its own meaning
+
+    net = pyfront.HyperNetwork(Tied(), 2, plain=True)
+    net(torch.tensor([1, 2]), preference=[0.5, 0.5]).sum().backward()
+    pyfront.HyperNetwork(nn.Sequential(Pruned(3, 2)), 2, plain=True)
+
+
 def test_a_torchscript_module_is_refused_by_name():
     model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2))
     with pytest.raises(TypeError, match=r"^0: is a TorchScript module"):

@@ -52,6 +52,19 @@ def test_nothing_old_is_left_of_a_task_without_data():
     assert step(3.0, 1.0) == near(0.1, 0.9)
 
 
+def test_how_rare_data_was_is_forgotten_when_smoothing_is_off():
+    p = torch.nn.Parameter(torch.ones(2))
+    opt = pyfront.EPO(torch.optim.SGD([p], lr=0.0), [0.5, 0.5], weight_smoothing=0.5)
+    for _ in range(30):
+        opt.step([p[0], None])
+    assert opt.memory["presence"]["calls"][0] > 29
+    opt.weight_smoothing = 0.0
+    opt.step([p[0], p[1]])
+    opt.weight_smoothing = 0.5
+    weights = opt.step([p[0], p[1]]).weights
+    assert weights.sum().item() == pytest.approx(1.0)
+
+
 def test_a_checkpoint_holds_no_old_weights():
     opt, step = setting(every=2)
     step(1.0, 3.0)

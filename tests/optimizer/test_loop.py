@@ -1,6 +1,5 @@
 """Training loops that do something else than they mean to are told so."""
 
-import contextlib
 import copy
 import pickle
 import warnings
@@ -237,91 +236,3 @@ def test_weights_between_a_mean_and_a_sum_are_silent(r):
 
 def test_a_percentage_is_a_direction_for_other_methods():
     assert told(lambda: setting(lambda base: pyfront.EPO(base, [70, 30]))) == []
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda base: pyfront.MGDA(base),
-        lambda base: pyfront.MGDA(base, engine="steal"),
-        lambda base: pyfront.MGDA(base, engine="columns"),
-        lambda base: pyfront.SingleLoopMGDA(base),
-        lambda base: pyfront.PreferenceFeedback(base, [1.0, 2.0]),
-    ],
-    ids=["grad", "steal", "columns", "products", "losses"],
-)
-def test_a_step_does_not_depend_on_the_mode_it_is_made_in(make, mode):
-    def weights_in(mode):
-        p = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
-        opt, seen = make(torch.optim.SGD([p], lr=0.1)), []
-        for _ in range(3):
-            losses = [(p**2).sum(), p.exp().sum()]
-            with mode():
-                seen.append(opt.backward(losses).weights.tolist())
-            opt.step()
-        return seen, p.tolist()
-
-    assert weights_in(mode) == weights_in(contextlib.nullcontext)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda base: pyfront.PreferenceFeedback(base, [0.5, 0.5]),
-        lambda base: pyfront.LinearScalarization(base, [0.5, 0.5]),
-        pyfront.SingleLoopMGDA,
-        pyfront.FAMO,
-    ],
-    ids=["feedback", "linear", "products", "famo"],
-)
-def test_a_task_whose_parameters_are_frozen_later_is_named(make):
-    heads = [torch.nn.Linear(4, 1) for _ in range(2)]
-    opt = make(torch.optim.SGD([p for head in heads for p in head.parameters()], lr=0.05))
-    x = X.clone().requires_grad_()  # keeps a graph, as other models in front do
-
-    def losses():
-        return [(head(x) - 1).square().mean() for head in heads]
-
-    opt.step(losses())
-    heads[1].requires_grad_(False)
-    with pytest.raises(ValueError, match=r"losses\[1\]: the graph reaches no parameter"):
-        opt.step(losses())
-    heads[1].requires_grad_(True)
-    opt.step(losses())
-
-
-def test_a_step_can_be_repeated_after_the_base_has_raised():
-    model, opt = setting()
-    calls = []
-
-    def fail(*_):
-        calls.append(None)
-        if len(calls) == 1:
-            raise RuntimeError("full disk")
-
-    opt.base.register_step_pre_hook(fail)
-    with pytest.raises(RuntimeError, match="full disk"):
-        opt.step([model(X)[:, k].square().mean() for k in range(2)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # it knows who has filled .grad
-        opt.step()
-
-
-def test_losses_and_features_that_are_none_are_named():
-    model, opt = setting()
-    with pytest.raises(ValueError, match="losses: expected at least one loss, got none"):
-        pyfront.MGDA(torch.optim.SGD(model.parameters(), lr=0.1)).step({})
-    with pytest.raises(TypeError, match="features: expected tensors, got int"):
-        opt.step([model(X)[:, k].square().mean() for k in range(2)], features=3)
-
-
-def test_a_base_in_torchs_old_form_is_cleared():
-    class Old(torch.optim.SGD):
-        def zero_grad(self):
-            super().zero_grad()
-
-    model, opt = setting(base=Old)
-    opt.backward([model(X)[:, k].square().mean() for k in range(2)])
-    opt.zero_grad()
-    assert model.weight.grad is None

@@ -27,6 +27,13 @@ def test_other_names_are_refused_and_change_nothing():
     assert opt.step({"seg": x[0] ** 2, "depth": x[1] ** 2}).losses.tolist() == [2.0, 8.0]
 
 
+def test_names_go_with_what_was_collected():
+    x, opt = setting()
+    opt.accumulate({"a": x[0] ** 2, "b": x[1] ** 2, "c": x[0] * x[1]})
+    opt.zero_grad()
+    assert opt.step({"seg": x[0] ** 2, "depth": x[1] ** 2}).tasks == ("seg", "depth")
+
+
 @pytest.mark.parametrize("change", ["frozen", "reordered"])
 def test_gradients_are_not_added_to_those_of_other_parameters(change):
     a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(3))

@@ -289,18 +289,6 @@ def test_a_base_that_takes_no_sparse_gradient_says_what_to_do(kind):
     pyfront.MGDA(getattr(torch.optim, kind)(params)).step(dense.losses(0))
 
 
-@pytest.mark.parametrize("make", [pyfront.MGDA, lambda b: pyfront.PreferenceFeedback(b, [1, 1])])
-def test_a_refused_layout_changes_nothing(make):
-    net = Recommender(True, torch.float32)
-    opt = make(torch.optim.Adam([net.users.weight]))
-    for act in (opt.step, opt.backward):
-        before = copy.deepcopy((opt.memory, opt.state_dict()))
-        with pytest.raises(TypeError, match="Adam takes no sparse gradient"):
-            act(net.losses(0))
-        assert (opt.memory, opt.state_dict()) == before
-        assert net.users.weight.grad is None and opt.report is None
-
-
 def test_torch_itself_refuses_them():
     p = nn.Parameter(torch.ones(3, 2))
     for kind in ("SGD", "Adagrad", *DENSE_ALONE):

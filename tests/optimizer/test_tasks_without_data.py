@@ -301,6 +301,13 @@ def test_a_value_without_graph_counts_tasks_that_the_last_batch_did_not_have():
     opt.step([p[0], p[1], p[2]])
     opt.step([None, p[1], None])
     assert value() == pytest.approx(0.5 + 3.0 + 20.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    opt.backward([p[0], p[1], p[2] * torch.inf], scaler=scaler)
+    assert opt.report.status == "nonfinite" and value() == pytest.approx(0.5 + 3.0 + 20.0)
+    scaler.step(opt)
+    scaler.update()
+    opt.backward([p[0], None, None], scaler=scaler)
+    assert value() == pytest.approx(0.5 + 3.0 + 20.0)
     again = copy.deepcopy(opt)
     with torch.no_grad():
         assert again.scalarize(torch.ones(3)).item() == pytest.approx(1.0)
