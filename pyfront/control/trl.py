@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,15 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["RewardControl"]
 
-FILE = "pyfront_control.json"
+KEY = "pyfront_control"  # in ``stateful_callbacks`` of trainer_state.json
 
 
 class RewardControl(TrainerCallback):
     """Set ``trainer.reward_weights`` after each log by the mean rewards that it holds.
 
     The trainer logs the mean of each reward over all processes, so that every rank decides the
-    same. The state of the controller is written into each checkpoint, and read when training
-    resumes from one.
+    same. The state of the controller is a part of the trainer's state in each checkpoint, and is
+    taken over when training resumes from one.
 
     Args:
         trainer: a ``trl.GRPOTrainer``; add the callback to it with ``trainer.add_callback``. Set
@@ -81,6 +79,7 @@ class RewardControl(TrainerCallback):
         values = dict(zip(self.names, found, strict=True)) if named else found
         weights = self.controller.weights(values, rate=float(logs.get("learning_rate", 0.0)))
         self._set(weights)
+        self._keep(state)
 
     def _set(self, weights: Any) -> None:
         tasks = self.controller.tasks
@@ -92,29 +91,27 @@ class RewardControl(TrainerCallback):
         for place, task in enumerate(order):
             ours[place] = float(signed[task]) * tasks.size  # 1 on average, as TRL's own
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Write the controller's state into the checkpoint."""
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and folder.is_dir():
-            saved = {
-                "controller": self.controller.state_dict(),
-                "reward_weights": self.trainer.reward_weights.tolist(),
-            }
-            (folder / FILE).write_text(json.dumps(saved))
+    def _keep(self, state: TrainerState) -> None:
+        """Put the controller's state into the trainer's, which goes into every checkpoint."""
+        kept = {
+            "controller": self.controller.state_dict(),
+            "reward_weights": self.trainer.reward_weights.tolist(),
+        }
+        state.stateful_callbacks = {**(state.stateful_callbacks or {}), KEY: kept}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Read the state of the checkpoint from which training resumes."""
+        """Take over the state of the checkpoint from which training resumes."""
         if state.global_step == 0:
             return
-        path = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / FILE
-        if not path.is_file():
-            warnings.warn(f"{path}: not found; the controller starts anew", stacklevel=2)
+        saved: Any = (state.stateful_callbacks or {}).get(KEY)
+        if saved is None:
+            warnings.warn(
+                "the checkpoint holds no state of RewardControl; the controller starts anew",
+                stacklevel=2,
+            )
             return
-        saved = json.loads(path.read_text())
         self.controller.load_state_dict(saved["controller"])
         for place, weight in enumerate(saved["reward_weights"]):
             self.trainer.reward_weights[place] = weight

@@ -182,9 +182,9 @@ def explain(name: str, error: RuntimeError) -> None:
     found = next((what for phrase, what in GRAPH_ERRORS.items() if phrase in text), None)
     if found == "donated":
         raise RuntimeError(
-            f"{name}: the compiled model was first differentiated for a single backward "
-            "pass and reuses its buffers, and several losses need several passes; set "
-            "torch._functorch.config.donated_buffer = False before its first backward pass"
+            f"{name}: the compiled model was made for a single backward pass, which reuses its "
+            "buffers (its first one was, or its batches change in size), and several losses need "
+            "several passes; set torch._functorch.config.donated_buffer = False before the first"
         ) from error
     if found == "freed":
         raise ValueError(

@@ -60,8 +60,13 @@ def method_styles(front: Front) -> dict[str, dict[str, Any]]:
 
 
 def plain(text: str) -> str:
-    """Escape text for matplotlib, where a pair of dollar signs begins mathematics."""
-    return text.replace("$", r"\$")
+    """Escape text for matplotlib.
+
+    There a pair of dollar signs begins mathematics, and a name that begins with ``_`` stays out of
+    legends: a space of no width goes before it.
+    """
+    text = text.replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text
 
 
 def share_text(preference: Any) -> str:

@@ -38,7 +38,7 @@ class RunFolder:
 
     def __init__(self, path: str | PathLike[str], train: Any, seed: int) -> None:
         """See the class."""
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # `train` may change the working directory
         self._locks: FolderLocks | None = None
         self._path.mkdir(parents=True, exist_ok=True)
         now = {"format": _FORMAT, "version": _VERSION, "seed": seed, "train": fingerprint(train)}

@@ -14,9 +14,9 @@ from pyfront.control import ConstraintController, PreferenceController
 for name in ("transformers", "trl", "datasets"):
     pytest.importorskip(name, reason=f"{name} is not installed: rewards of LLM training need it")
 
-FILE, RewardControl = (
+KEY, RewardControl = (
     getattr(importlib.import_module("pyfront.control.trl"), name)
-    for name in ("FILE", "RewardControl")
+    for name in ("KEY", "RewardControl")
 )
 
 
@@ -58,14 +58,16 @@ def test_training_resumes_with_the_state_of_the_controller(tmp_path):
 
     trainer, controller = make(2)
     trainer.train()
-    saved = json.loads((tmp_path / "checkpoint-2" / FILE).read_text())
-    assert saved["controller"] == controller.state_dict()
+    file = tmp_path / "checkpoint-2" / "trainer_state.json"
+    saved = json.loads(file.read_text())
+    assert saved["stateful_callbacks"][KEY]["controller"] == controller.state_dict()
     other, resumed = make(4)
     other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert resumed.state_dict()["decisions"] == 4
-    (tmp_path / "checkpoint-2" / FILE).unlink()
+    del saved["stateful_callbacks"][KEY]
+    file.write_text(json.dumps(saved))
     other, anew = make(4)
-    with pytest.warns(UserWarning, match="not found; the controller starts anew"):
+    with pytest.warns(UserWarning, match="holds no state of RewardControl"):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert anew.state_dict()["decisions"] == 2
 

@@ -51,3 +51,17 @@ def test_products_of_a_compiled_model_are_those_of_the_model_or_an_error(two_hea
     assert products["compiled"] == pytest.approx(products["eager"], rel=1e-5)
     with pytest.raises(RuntimeError, match="products='double_backward'.*set products='forward'"):
         SingleLoopMGDA(sgd(two_heads)).step([(y**2).mean() for y in fast(X)])
+
+
+def test_batches_of_changing_sizes_need_buffers_that_stay(two_heads, method):
+    """A graph for changing sizes is compiled with its backward pass, before anybody makes two."""
+    eager, compiled = copy.deepcopy(two_heads), copy.deepcopy(two_heads)
+    opt, opt_compiled = method(sgd(eager)), method(sgd(compiled))
+    torch.compiler.reset()
+    with torch._functorch.config.patch(donated_buffer=False):
+        fast = torch.compile(compiled, backend="aot_eager")
+        for rows in (6, 6, 3, 5):
+            opt.step([(y**2).mean() for y in eager(X[:rows])])
+            opt_compiled.step([(y**2).mean() for y in fast(X[:rows])])
+    for p, q in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(p, q)

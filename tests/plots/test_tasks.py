@@ -6,6 +6,7 @@ import torch
 from fronts import solution
 
 from pyfront.front.front import Front
+from pyfront.front.solution import Solution
 from pyfront.plots import (
     plot_front,
     plot_parallel,
@@ -165,3 +166,13 @@ def test_long_names_of_tasks_do_not_run_into_each_other(tasks):
     if tasks > 10:  # upright: the boxes are exact
         boxes = [text.get_window_extent() for text in labels]
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend():
+    front = Front(
+        Solution(method=name, preference=[r, 1 - r, 1, 1], train_losses=[r, 1 - r, r, 1])
+        for name, r in (("_hidden", 0.2), ("b", 0.8))
+    )
+    for figure in (plot_front(front), plot_relative_losses(front)):
+        names = [text.split(",")[0].lstrip("\u200b") for text in legend(figure)]
+        assert {"_hidden", "b"} <= set(names)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfront import Front, Solution
+from pyfront import Front, Solution, sweep
 from pyfront.sweeps.folder import RunFolder
 from pyfront.sweeps.runs import as_runs, digest, fingerprint, run_seed
 
@@ -147,3 +147,17 @@ def test_nothing_is_left_of_a_folder_that_cannot_be_written(tmp_path, monkeypatc
     with pytest.raises(OSError, match="disk full"):
         RunFolder(tmp_path, train, 0)
     assert os.listdir(tmp_path) == []
+
+
+def test_results_are_kept_where_the_sweep_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+
+    def leaving(preference):
+        os.chdir(tmp_path / "elsewhere")
+        return Solution(method="a", train_losses=list(preference), preference=preference)
+
+    front = sweep(leaving, [[0.2, 0.8], [0.5, 0.5]], folder="runs", workers=0, progress=False)
+    assert len(front) == 2
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 3  # two runs and the sweep
+    assert not list((tmp_path / "runs").glob("*.lock"))
