@@ -178,6 +178,23 @@ def absent_from_the_last_micro_batch(rank, bad):
     return opt, lambda: opt.step(without(model, rank, bad))
 
 
+def named(model, rank, bad):
+    names = ("a", "x", "c") if rank == bad else ("a", "b", "c")
+    return dict(zip(names, losses(model, rank), strict=True))
+
+
+def another_name_in_a_micro_batch(rank, bad):
+    model, opt = setup("MGDA")
+    opt.accumulate(named(model, rank, None))
+    return opt, lambda: opt.accumulate(named(model, rank, bad))
+
+
+def another_name_for_a_scalar(rank, bad):
+    model, opt = setup("MGDA")
+    opt.accumulate(named(model, rank, None))
+    return opt, lambda: opt.scalarize(named(model, rank, bad))
+
+
 def absent_beside_features(rank, bad):
     model, opt = setup()
     z, *outputs = model(part(batches()[0], rank, 2))
@@ -221,6 +238,8 @@ FAULTS = {
         ValueError,
         "losses[1]: None on rank 1, with data on rank 0: micro",
     ),
+    another_name_in_a_micro_batch: (ValueError, "rank 1: losses['x']: is no task"),
+    another_name_for_a_scalar: (ValueError, "rank 1: losses['x']: is no task"),
     absent_from_the_last_micro_batch: (ValueError, "same places; give share=0"),
     absent_beside_features: (
         ValueError,

@@ -104,6 +104,7 @@ class RewardControl(TrainerCallback):
     ) -> None:
         """Take over the state of the checkpoint from which training resumes."""
         if state.global_step == 0:
+            self._keep(state)
             return
         saved: Any = (state.stateful_callbacks or {}).get(KEY)
         if saved is None:

@@ -11,7 +11,6 @@ from pyfront._utils.arguments import FloatArray, VectorLike, VectorsLike, requir
 from pyfront.distributed.choose import processes_of
 from pyfront.distributed.processes import Processes
 from pyfront.optimizer.bases import Base, name_of
-from pyfront.optimizer.batch import Collected
 from pyfront.optimizer.common_options import Needs
 from pyfront.optimizer.delegating import Memory
 from pyfront.optimizer.explain import explanation
@@ -259,11 +258,6 @@ class Method(HasPreference, ABC):
         """
         return explanation(self)
 
-    def known_tasks(self) -> tuple[str, ...] | None:
-        """Return the names of the tasks; before the first step those of its micro-batches."""
-        collected: Collected | None = self._shared.collected
-        return self.tasks or (None if collected is None else collected.tasks)
-
     def processes(self) -> Processes:
         """Return the processes that train this optimizer's model."""
         return processes_of(self.param_groups, self.process_group, self.base)
@@ -290,16 +284,16 @@ class Method(HasPreference, ABC):
             self._shared.values["owners"] = ParameterValues(
                 owners, distinct_parameters(self.param_groups)
             )
-        if self.tasks is not None:
-            memory.setdefault("tasks", list(self.tasks))
+        if (tasks := self.known_tasks()) is not None:
+            memory.setdefault("tasks", list(tasks))
         super().memory_loaded(memory)
 
     def check_memory(self, memory: Memory) -> None:
         """Raise unless a checkpoint has our tasks and a preference as long as ours."""
         super().check_memory(memory)
-        saved_tasks = memory.get("tasks")
-        if self.tasks is not None and saved_tasks is not None and (*saved_tasks,) != self.tasks:
-            raise ValueError(f"state_dict: its tasks are {saved_tasks}, expected {[*self.tasks]}")
+        saved_tasks, tasks = memory.get("tasks"), self.known_tasks()
+        if tasks is not None and saved_tasks is not None and (*saved_tasks,) != tasks:
+            raise ValueError(f"state_dict: its tasks are {saved_tasks}, expected {[*tasks]}")
         ours, saved = self.memory.get("preference"), memory.get("preference")
         if ours is not None and saved is not None and len(saved) != len(ours):
             raise ValueError(

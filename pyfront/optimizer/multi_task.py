@@ -25,6 +25,7 @@ from pyfront.optimizer.names import (
 from pyfront.optimizer.rises import measured, rise_metrics
 from pyfront.optimizer.row_passes import row_passes
 from pyfront.optimizer.scalarize import scalar_of, value_without_graph
+from pyfront.optimizer.shared import ForStep
 from pyfront.optimizer.step import Step
 from pyfront.report import Report
 
@@ -152,11 +153,14 @@ class MultiTaskOptimizer(BackwardPass):
     def _scalarized(self, losses: Any, **given: Any) -> Tensor:
         if callable(losses) and not isinstance(losses, Tensor):
             raise TypeError("losses: scalarize() takes the losses, step() takes a closure")
-        call = call_by_position(losses, self.known_tasks(), self.num_tasks, **given)
+        tasks = self.known_tasks()
         if not torch.is_grad_enabled():
+            call = call_by_position(losses, tasks, self.num_tasks, **given)
             return value_without_graph(call.losses, self._shared, call.fixed)
         scalars = self._shared.scalars
         processes = self.processes()
+        with processes.entering():
+            call = call_by_position(losses, tasks, self.num_tasks, **given)
         with self._shared.one_decision("scalarize"), errors_by_name(call.tasks):
             with processes.entering():
                 scalars.refuse_after_backward()
@@ -200,8 +204,9 @@ class MultiTaskOptimizer(BackwardPass):
             >>> x.grad.tolist()
             [1.0, 2.0]
         """
-        call = call_by_position(losses, self.known_tasks(), self.num_tasks, scaler=scaler)
         processes = self.processes()
+        with processes.entering():
+            call = call_by_position(losses, self.known_tasks(), self.num_tasks, scaler=scaler)
         with self._shared.one_decision("accumulate"), errors_by_name(call.tasks):
             with processes.entering():
                 self._shared.scalars.refuse_before("accumulate")
@@ -275,7 +280,8 @@ class MultiTaskOptimizer(BackwardPass):
         losses = evaluated(self, closure)
         report = None
         if losses is not None:
-            report = self.backward(losses, **options)
+            with ForStep(self._shared):
+                report = self.backward(losses, **options)
         else:
             refuse_what_needs_losses(options, self._shared.collected)
         check_gradients(self, decided=report is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -29,10 +29,21 @@ Group = dict[str, Any]
 
 def clear_gradients(base: torch.optim.Optimizer, set_to_none: bool) -> None:
     """Clear every ``.grad`` by the optimizer's own ``zero_grad``, which once took no argument."""
-    if inspect.signature(base.zero_grad).parameters:
-        base.zero_grad(set_to_none)
-    else:
+    parameters: Mapping[str, inspect.Parameter]
+    try:
+        parameters = inspect.signature(base.zero_grad, follow_wrapped=False).parameters
+    except ValueError:  # of a function in C
+        parameters = {}
+    if not parameters:
         base.zero_grad()
+    elif "set_to_none" in parameters or _takes_any_name(parameters):
+        base.zero_grad(set_to_none=set_to_none)
+    else:
+        base.zero_grad(set_to_none)
+
+
+def _takes_any_name(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 
 
 class OptimizerList(torch.optim.Optimizer):

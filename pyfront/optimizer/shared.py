@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from pyfront.optimizer.scalars import Scalars
 
-__all__ = ["Memory", "Shared"]
+__all__ = ["ForStep", "Memory", "Shared"]
 
 Memory: TypeAlias = dict[str, Any]
 
@@ -31,7 +31,7 @@ class Shared:
         scaler: the gradient scaler by which ``backward`` has left ``.grad`` scaled, or None.
         warned: a step without a decision has been warned of.
         lock: held by the thread that is in a call.
-        call: the name of that call, or None; of the outermost where one makes another.
+        for_step: the decision under way is a step's own, and the base takes its direction as it is.
         deciding: a decision is under way.
         presence: the tasks that have data in the decision under way, or None.
     """
@@ -52,15 +52,16 @@ class Shared:
         self.scaler: Any = None
         self.warned = False
         self.lock = threading.RLock()
-        self.call: str | None = None
+        self.for_step = False
         self.deciding = False
         self.presence: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         # what belongs to a call that is not finished, or to processes that are running now
-        left_out = dict.fromkeys(("collected", "kept", "scaler", "lock", "call"))
+        left_out = dict.fromkeys(("collected", "kept", "scaler", "lock"))
         options = {**self.options, "process_group": self.options.get("process_group") and None}
-        copied = {"scalars": self.scalars.copied(), "options": options, "deciding": False}
+        copied = {"scalars": self.scalars.copied(), "options": options}
+        copied |= {"deciding": False, "for_step": False}
         return {**self.__dict__, **left_out, **copied, "buckets": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -88,7 +89,7 @@ class Shared:
 class Alone:
     """A time in which no other thread may be in a call."""
 
-    __slots__ = ("name", "outer", "shared")
+    __slots__ = ("name", "shared")
 
     def __init__(self, shared: Shared, name: str) -> None:
         self.shared, self.name = shared, name
@@ -99,11 +100,8 @@ class Alone:
                 f"{self.name}: another thread is in a call of this optimizer; one optimizer serves "
                 "one thread at a time"
             )
-        self.outer = self.shared.call
-        self.shared.call = self.outer or self.name
 
     def __exit__(self, *error: object) -> None:
-        self.shared.call = self.outer
         self.shared.lock.release()
 
 
@@ -115,7 +113,7 @@ class OneDecision(Alone):
     def __enter__(self) -> None:
         super().__enter__()
         if self.shared.deciding:
-            super().__exit__()
+            self.shared.lock.release()
             raise RuntimeError(
                 f"{self.name}: a decision of this optimizer is under way, and its closure or a "
                 "hook asks for another one"
@@ -124,4 +122,19 @@ class OneDecision(Alone):
 
     def __exit__(self, *error: object) -> None:
         self.shared.deciding = False
-        super().__exit__()
+        self.shared.lock.release()
+
+
+class ForStep:
+    """A time in which a decision is a step's own, after its closure."""
+
+    __slots__ = ("shared",)
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+
+    def __enter__(self) -> None:
+        self.shared.for_step = True
+
+    def __exit__(self, *error: object) -> None:
+        self.shared.for_step = False

@@ -219,12 +219,14 @@ class Step:
             self.processes,
         )
         direction = as_complex(direction, self.params) if self.complex else direction
+        if self.split is not None and self.split.bound:  # of the trunk no row has told
+            self._refuse_layout([None if d is None else d.is_sparse for d in direction])
         if self.split is None and self.arithmetic.cannot_overflow(weights, squares.norms):
             return report, direction
         return self.arithmetic.checked(self, report, direction), direction
 
     def _refuse_layout(self, sparse: Sequence[bool | None]) -> None:
-        if self.method._shared.call == "step":  # else the caller may still change the direction
+        if self.method._shared.for_step:  # else the caller may still change the direction
             refuse_direction(self.method.base, self.params, sparse)
 
     def weighted_pass(self, report: Report) -> Row:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import warnings
 
 import pytest
 import torch
@@ -86,6 +87,20 @@ def test_training_goes_on_as_without_a_stop(tmp_path):
     rest = Trainer(tmp_path / "parts", 10, (0.9, 0.1))
     rest.train(resume_from_checkpoint=True)
     assert torch.equal(rest.reward_weights, whole.reward_weights)
+
+
+def test_a_checkpoint_before_the_first_log_has_a_state_too(tmp_path):
+    trainer = Trainer(tmp_path, 5, (0.9, 0.1))
+    begun = transformers.TrainerState()
+    callback = trainer.callback_handler.callbacks[-1]
+    callback.on_train_begin(trainer.args, begun, trainer.control)
+    begun.global_step = 1
+    begun.save_to_json(str(tmp_path / "state.json"))
+    resumed = transformers.TrainerState.load_from_json(str(tmp_path / "state.json"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        callback.on_train_begin(trainer.args, resumed, trainer.control)
+    assert trainer.reward_weights.tolist() == [1.0, 1.0]
 
 
 def test_a_checkpoint_without_a_state_says_so(tmp_path):

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import gc
 import warnings
 import weakref
@@ -124,8 +125,23 @@ class Zeros(torch.optim.SGD):
         super().zero_grad(set_to_none)
 
 
+class Named(torch.optim.SGD):
+    """By keyword alone."""
+
+    def zero_grad(self, *, set_to_none=True):
+        super().zero_grad(set_to_none)
+
+
+class Wrapped(torch.optim.SGD):
+    """Under a decorator that shows another signature than it has."""
+
+    @functools.wraps(torch.optim.SGD.zero_grad)
+    def zero_grad(self):
+        super().zero_grad()
+
+
 @pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize("base", [Old, Zeros])
+@pytest.mark.parametrize("base", [Old, Zeros, Named, Wrapped])
 def test_bases_in_torchs_old_forms_are_cleared(base, several):
     p = torch.nn.Parameter(torch.ones(2))
     one = base([p], lr=0.1)

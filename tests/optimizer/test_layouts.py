@@ -52,4 +52,33 @@ def test_the_caller_of_backward_may_still_make_a_gradient_dense():
         opt.step(losses())
     with pytest.raises(TypeError, match="Adam takes no sparse gradient"):
         opt.step(losses)
-    assert opt._shared.call is None
+    assert not opt._shared.for_step
+
+
+def test_a_closure_may_make_a_gradient_dense():
+    table = nn.Embedding(5, 2, sparse=True)
+    opt = pyfront.MGDA(torch.optim.Adam(table.parameters()))
+    before = table.weight.detach().clone()
+
+    def closure():
+        z = table(torch.tensor([1, 2]))
+        scalar = opt.scalarize([z[:, k].square().sum() for k in range(2)])
+        opt.zero_grad()
+        scalar.backward()
+        table.weight.grad = table.weight.grad.to_dense()
+        return scalar
+
+    opt.step(closure)
+    assert not torch.equal(table.weight, before)
+
+
+def test_the_upper_bound_names_a_layout_before_any_base_steps():
+    table, head = nn.Embedding(5, 3, sparse=True), nn.Linear(3, 2)
+    bases = [torch.optim.SGD(head.parameters(), lr=0.1), torch.optim.Adam(table.parameters())]
+    opt = pyfront.MGDA(bases, upper_bound=True)
+    before = head.weight.detach().clone()
+    z = table(torch.tensor([1, 2]))
+    y = head(z)
+    with pytest.raises(TypeError, match="Adam takes no sparse gradient"):
+        opt.step([y[:, k].square().sum() for k in range(2)], features=z)
+    assert torch.equal(head.weight, before) and opt.report is None

@@ -34,6 +34,36 @@ def test_names_go_with_what_was_collected():
     assert opt.step({"seg": x[0] ** 2, "depth": x[1] ** 2}).tasks == ("seg", "depth")
 
 
+def test_a_preference_by_name_is_in_the_order_of_what_was_collected():
+    x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    opt = pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.5, 0.5])
+
+    def losses():
+        return {"a": x[0] ** 2 / 2, "b": x[1] ** 2 / 2}
+
+    opt.accumulate(losses())
+    with pytest.raises(ValueError, match=r"preference\['x'\]: is no task"):
+        opt.preference = {"x": 0.5, "y": 0.5}
+    opt.preference = {"b": 0.9, "a": 0.1}
+    report = opt.step(losses())
+    assert report.tasks == ("a", "b") and report.losses.tolist() == [1.0, 4.0]
+    assert report.weights.tolist() == [0.1, 0.9]
+
+
+def test_a_checkpoint_of_other_names_is_refused_after_micro_batches():
+    x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def make():
+        return pyfront.LinearScalarization(torch.optim.SGD([x], lr=0.1), [0.9, 0.1])
+
+    saved = make()
+    saved.backward({"b": x[1] ** 2, "a": x[0] ** 2})
+    opt = make()
+    opt.accumulate({"a": x[0] ** 2, "b": x[1] ** 2})
+    with pytest.raises(ValueError, match=r"its tasks are \['b', 'a'\], expected \['a', 'b'\]"):
+        opt.load_state_dict(saved.state_dict())
+
+
 @pytest.mark.parametrize("change", ["frozen", "reordered"])
 def test_gradients_are_not_added_to_those_of_other_parameters(change):
     a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(3))
