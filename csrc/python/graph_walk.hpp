@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "python/interned.hpp"
+
 namespace pyfront {
 
 namespace py = pybind11;
@@ -41,12 +43,6 @@ class GraphWalk {
   }
 
  private:
-  static py::str interned(const char* name) {
-    auto found = py::reinterpret_steal<py::str>(PyUnicode_InternFromString(name));
-    if (!found) throw py::error_already_set();
-    return found;
-  }
-
   static py::object attribute(py::handle object, const py::str& name) {
     auto found = py::reinterpret_steal<py::object>(PyObject_GetAttr(object.ptr(), name.ptr()));
     if (!found) throw py::error_already_set();
@@ -65,7 +61,6 @@ class GraphWalk {
   }
 
   std::string wanted_, leaf_;
-  // one object each for all walks: CPython remembers by it where a type has the attribute
   py::str grad_fn_ = interned("grad_fn"), next_functions_ = interned("next_functions");
   std::unordered_set<PyObject*> seen_;
   std::vector<py::object> nodes_;

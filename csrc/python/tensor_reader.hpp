@@ -14,6 +14,7 @@
 
 #include "common/gradient_table.hpp"
 #include "python/dlpack.hpp"
+#include "python/interned.hpp"
 #include "python/tensor_view.hpp"
 
 namespace pyfront {
@@ -140,9 +141,8 @@ class TensorReader {
   }
 
   PyTypeObject* type_;
-  py::object requires_grad_ =
-      py::reinterpret_steal<py::object>(PyUnicode_InternFromString("requires_grad"));
-  py::object is_neg_ = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("is_neg"));
+  py::str requires_grad_ = interned("requires_grad");
+  py::str is_neg_ = interned("is_neg");
   const dlpack::ExchangeApi* api_ = nullptr;
   py::object strided_;  // torch.strided, once seen
   py::object last_dtype_;
