@@ -113,7 +113,7 @@ class BackwardPass(Method):
         processes = self.processes()
         with processes.entering():
             call = call_by_position(
-                found, self.known_tasks(), self.num_tasks, replay=replay, **given
+                found, self._known_tasks(), self.num_tasks, replay=replay, **given
             )
         with self._shared.one_decision("backward"), errors_by_name(call.tasks):
             with processes.entering():

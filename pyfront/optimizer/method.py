@@ -284,14 +284,14 @@ class Method(HasPreference, ABC):
             self._shared.values["owners"] = ParameterValues(
                 owners, distinct_parameters(self.param_groups)
             )
-        if (tasks := self.known_tasks()) is not None:
+        if (tasks := self._known_tasks()) is not None:
             memory.setdefault("tasks", list(tasks))
         super().memory_loaded(memory)
 
     def check_memory(self, memory: Memory) -> None:
         """Raise unless a checkpoint has our tasks and a preference as long as ours."""
         super().check_memory(memory)
-        saved_tasks, tasks = memory.get("tasks"), self.known_tasks()
+        saved_tasks, tasks = memory.get("tasks"), self._known_tasks()
         if tasks is not None and saved_tasks is not None and (*saved_tasks,) != tasks:
             raise ValueError(f"state_dict: its tasks are {saved_tasks}, expected {[*tasks]}")
         ours, saved = self.memory.get("preference"), memory.get("preference")

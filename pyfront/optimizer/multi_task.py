@@ -153,7 +153,7 @@ class MultiTaskOptimizer(BackwardPass):
     def _scalarized(self, losses: Any, **given: Any) -> Tensor:
         if callable(losses) and not isinstance(losses, Tensor):
             raise TypeError("losses: scalarize() takes the losses, step() takes a closure")
-        tasks = self.known_tasks()
+        tasks = self._known_tasks()
         if not torch.is_grad_enabled():
             call = call_by_position(losses, tasks, self.num_tasks, **given)
             return value_without_graph(call.losses, self._shared, call.fixed)
@@ -206,7 +206,7 @@ class MultiTaskOptimizer(BackwardPass):
         """
         processes = self.processes()
         with processes.entering():
-            call = call_by_position(losses, self.known_tasks(), self.num_tasks, scaler=scaler)
+            call = call_by_position(losses, self._known_tasks(), self.num_tasks, scaler=scaler)
         with self._shared.one_decision("accumulate"), errors_by_name(call.tasks):
             with processes.entering():
                 self._shared.scalars.refuse_before("accumulate")

@@ -75,7 +75,7 @@ class HasPreference(TakesCommonOptions):
         tasks = self.memory.get("tasks")
         return None if tasks is None else tuple(tasks)
 
-    def known_tasks(self) -> tuple[str, ...] | None:
+    def _known_tasks(self) -> tuple[str, ...] | None:
         """Return the names of the tasks; before the first step those of its micro-batches."""
         collected = self._shared.collected
         return self.tasks or (None if collected is None else collected.tasks)
@@ -84,7 +84,7 @@ class HasPreference(TakesCommonOptions):
         """Return a preference in the order of the tasks, and their names where it has them."""
         if not isinstance(preference, Mapping):
             return preference, None
-        tasks = self.known_tasks() or check_tasks(tuple(preference))
+        tasks = self._known_tasks() or check_tasks(tuple(preference))
         return by_position("preference", preference, tasks), tasks
 
     @property

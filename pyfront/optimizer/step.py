@@ -150,12 +150,12 @@ class Step:
             else:
                 direction = self.weighted_pass(report)
             report = self.arithmetic.checked(self, report, direction)
-            self._refuse_layout([None if d is None else d.is_sparse for d in direction])
+            self._refuse_direction(direction)
         elif self.engine.keeps_rows:
             report, direction = self._by_rows()
         else:
             report, direction = column_pass(self)
-            self._refuse_layout([None if d is None else d.is_sparse for d in direction])
+            self._refuse_direction(direction)
         if self.method.needs == "products":
             report = observed(self, report)
         return report, direction
@@ -220,10 +220,13 @@ class Step:
         )
         direction = as_complex(direction, self.params) if self.complex else direction
         if self.split is not None and self.split.bound:  # of the trunk no row has told
-            self._refuse_layout([None if d is None else d.is_sparse for d in direction])
+            self._refuse_direction(direction)
         if self.split is None and self.arithmetic.cannot_overflow(weights, squares.norms):
             return report, direction
         return self.arithmetic.checked(self, report, direction), direction
+
+    def _refuse_direction(self, direction: Row) -> None:
+        self._refuse_layout([None if d is None else d.is_sparse for d in direction])
 
     def _refuse_layout(self, sparse: Sequence[bool | None]) -> None:
         if self.method._shared.for_step:  # else the caller may still change the direction
